@@ -1,0 +1,122 @@
+//! Backup to and restore from a restic repository.
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::v1alpha1::{CustomCa, DestinationVolumeOptions, MoverConfig, SourceVolumeOptions};
+
+/// Backup to a restic repository.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResticSource {
+    /// How the image of the source volume is made.
+    #[serde(flatten)]
+    pub volume: SourceVolumeOptions,
+    /// How the mover pod is run.
+    #[serde(flatten)]
+    pub mover: MoverConfig,
+    /// The Secret that describes the repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// The certificate authority of the repository.
+    #[serde(rename = "customCA", skip_serializing_if = "Option::is_none")]
+    pub custom_ca: Option<CustomCa>,
+    /// Days between prunes, 7 unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prune_interval_days: Option<i32>,
+    /// Which snapshots are kept; only the last one unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retain: Option<ResticRetainPolicy>,
+    /// The size of the cache volume, `1Gi` unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_capacity: Option<Quantity>,
+    /// The storage class of the cache volume.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_storage_class_name: Option<String>,
+    /// The access modes of the cache volume.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_access_modes: Option<Vec<String>>,
+    /// Any tag: the repository is unlocked once for each new value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unlock: Option<String>,
+}
+
+/// Restore from a restic repository.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResticDestination {
+    /// Where data is written and how its image is made.
+    #[serde(flatten)]
+    pub volume: DestinationVolumeOptions,
+    /// How the mover pod is run.
+    #[serde(flatten)]
+    pub mover: MoverConfig,
+    /// The Secret that describes the repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// The certificate authority of the repository.
+    #[serde(rename = "customCA", skip_serializing_if = "Option::is_none")]
+    pub custom_ca: Option<CustomCa>,
+    /// The size of the cache volume, `1Gi` unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_capacity: Option<Quantity>,
+    /// The storage class of the cache volume.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_storage_class_name: Option<String>,
+    /// The access modes of the cache volume.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_access_modes: Option<Vec<String>>,
+    /// Delete the cache volume after each successful sync.
+    #[serde(rename = "cleanupCachePVC", skip_serializing_if = "Option::is_none")]
+    pub cleanup_cache_pvc: Option<bool>,
+    /// How many eligible snapshots to skip, counted back from the newest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous: Option<i32>,
+    /// Only snapshots taken at or before this time are eligible. Kept as written, with its zone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore_as_of: Option<String>,
+    /// Delete files that the restored snapshot does not have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enable_file_deletion: Option<bool>,
+}
+
+/// Which snapshots are kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResticRetainPolicy {
+    /// How many hourly snapshots are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hourly: Option<i32>,
+    /// How many daily snapshots are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub daily: Option<i32>,
+    /// How many weekly snapshots are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weekly: Option<i32>,
+    /// How many monthly snapshots are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub monthly: Option<i32>,
+    /// How many yearly snapshots are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub yearly: Option<i32>,
+    /// Every snapshot this young is kept, such as `3w1d`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
+    /// How many of the newest snapshots are kept, written as a string.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+}
+
+/// What the backup remembers between syncs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResticSourceStatus {
+    /// When the repository was last pruned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_pruned: Option<Time>,
+    /// The last value of `unlock` that was acted on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_unlocked: Option<String>,
+}

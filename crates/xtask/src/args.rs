@@ -1,0 +1,156 @@
+//! The verbs and their options.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::setup::Need;
+
+/// What the developer asked for; ends the process when that makes no sense.
+pub(crate) fn read() -> Verb {
+    Xtask::parse().verb
+}
+
+/// A variable of the environment that changes where things are kept.
+pub(crate) fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// Where programs are looked for: `PATH`, and the places that only root has there.
+pub(crate) fn search_path() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let roots = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(roots).collect()
+}
+
+/// Developer verbs of volsync. Start with `cargo xtask demo`.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Xtask {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// One verb a file.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Install what this machine lacks, through the system's package manager
+    Setup(SetupOptions),
+    /// Replicate real directories, verify the result independently, show what moved and how fast
+    Demo(DemoOptions),
+    /// Build everything and run every test
+    Test(TestOptions),
+    /// Measure a mover against the real tool, in the same run
+    Bench(BenchOptions),
+    /// Write deploy/crds from the Rust types
+    Crdgen,
+    /// Check the dependency rules, names and sizes of docs/architecture.md
+    Tidy,
+}
+
+/// Options of `setup`.
+#[derive(Debug, Args)]
+pub(crate) struct SetupOptions {
+    /// Also what `cargo xtask bench` needs: a large source tree
+    #[arg(long)]
+    bench: bool,
+    /// Also what the lints need: cargo-deny
+    #[arg(long)]
+    lint: bool,
+}
+
+impl SetupOptions {
+    /// What to check for.
+    pub(crate) fn need(&self) -> Vec<Need> {
+        let mut need = vec![Need::Demo, Need::Test];
+        if self.bench {
+            need.push(Need::Bench);
+        }
+        if self.lint {
+            need.push(Need::Lint);
+        }
+        need
+    }
+}
+
+/// Options of `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoOptions {
+    /// Keep the directories, and say where they are
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+/// Options of `test`.
+#[derive(Debug, Args)]
+pub(crate) struct TestOptions {
+    /// The long runs: a thousand kills, months of simulated schedules, more random cases
+    #[arg(long)]
+    pub(crate) long: bool,
+    /// Passed on to `cargo test`, such as `-- --test-threads 1`
+    #[arg(last = true)]
+    pub(crate) arguments: Vec<String>,
+}
+
+/// Options of `bench`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchOptions {
+    /// Which mover
+    pub(crate) mover: Mover,
+    /// Which rows of the table; all of them unless named
+    pub(crate) workloads: Vec<Workload>,
+    /// A twentieth of the data and one run, to see that it works
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// How often each is run; the best of them counts, for both
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
+    /// How the result is printed
+    #[arg(long, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+/// The movers that have a benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mover {
+    /// Against rsync over ssh
+    Rsync,
+}
+
+/// The rows of the benchmark table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Workload {
+    /// A first copy of a source tree, both ends in memory
+    FirstCopy,
+    /// The same onto the disk
+    FirstCopyDisk,
+    /// A second sync of 500 000 files of which none changed
+    Unchanged,
+    /// One file of 2 GiB with 1 % scattered edits
+    Edits,
+    /// 10 000 small files through a proxy that adds 25 ms each way
+    Delayed,
+    /// Peak memory with 1 000 000 files
+    Memory,
+}
+
+impl Workload {
+    /// Every row, in the table's order.
+    pub(crate) fn all() -> &'static [Self] {
+        Self::value_variants()
+    }
+
+    /// As it is typed.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
+/// How a result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}

@@ -1,0 +1,14 @@
+//! Writes `deploy/crds` from the Rust types of `crates/api`.
+
+use anyhow::Result;
+
+use crate::command::{cargo, run};
+use crate::repository;
+
+/// Runs the example that knows the types.
+pub(crate) fn crdgen() -> Result<()> {
+    let root = repository::root();
+    run(cargo(&root)
+        .args(["run", "--quiet", "--package", "volsync-xtask", "--example", "write_crds", "--"])
+        .arg(root.join("deploy/crds")))
+}

@@ -1,0 +1,35 @@
+//! Developer verbs: `cargo xtask setup|demo|test|bench|crdgen|tidy`.
+#![allow(clippy::print_stdout, reason = "a developer tool answers on standard output")]
+
+mod args;
+mod bench;
+mod command;
+mod crdgen;
+mod demo;
+mod repository;
+mod setup;
+mod table;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use args::Verb;
+
+fn main() -> ExitCode {
+    let done = match args::read() {
+        Verb::Setup(options) => setup::setup(options.need()),
+        Verb::Demo(options) => demo::demo(&options),
+        Verb::Test(options) => test::test(&options),
+        Verb::Bench(options) => bench::bench(&options),
+        Verb::Crdgen => crdgen::crdgen(),
+        Verb::Tidy => tidy::tidy(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

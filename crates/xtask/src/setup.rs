@@ -1,0 +1,290 @@
+//! Installs what this machine lacks, through the system's package manager, saying what.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::args;
+use crate::command::{cargo, run, succeeds};
+use crate::repository;
+
+/// What something is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// `cargo xtask demo`.
+    Demo,
+    /// `cargo xtask test`.
+    Test,
+    /// `cargo xtask bench`.
+    Bench,
+    /// The lints.
+    Lint,
+}
+
+/// A program, the Debian package it comes from, and why we want it.
+struct Wanted {
+    program: &'static str,
+    package: &'static str,
+    needs: &'static [Need],
+    why: &'static str,
+}
+
+const WANTED: &[Wanted] = {
+    use Need::{Bench, Demo, Test};
+    &[
+        Wanted {
+            program: "cc",
+            package: "build-essential",
+            needs: &[Demo, Test, Bench],
+            why: "builds zstd and the ciphers",
+        },
+        Wanted {
+            program: "rsync",
+            package: "rsync",
+            needs: &[Demo, Test, Bench],
+            why: "verifies our copies and is what we are measured against",
+        },
+        Wanted {
+            program: "ssh",
+            package: "openssh-client",
+            needs: &[Test, Bench],
+            why: "a real client to talk to",
+        },
+        Wanted {
+            program: "ssh-keygen",
+            package: "openssh-client",
+            needs: &[Test, Bench],
+            why: "makes keys as users have them",
+        },
+        Wanted {
+            program: "sshd",
+            package: "openssh-server",
+            needs: &[Test, Bench],
+            why: "a real server to talk to (tests start their own on loopback)",
+        },
+        Wanted {
+            program: "setfacl",
+            package: "acl",
+            needs: &[Demo, Test],
+            why: "makes access control lists",
+        },
+        Wanted {
+            program: "getfacl",
+            package: "acl",
+            needs: &[Demo, Test],
+            why: "reads access control lists",
+        },
+        Wanted {
+            program: "setfattr",
+            package: "attr",
+            needs: &[Demo, Test],
+            why: "makes extended attributes",
+        },
+        Wanted {
+            program: "getfattr",
+            package: "attr",
+            needs: &[Demo, Test],
+            why: "reads extended attributes",
+        },
+        Wanted {
+            program: "fusermount3",
+            package: "fuse3",
+            needs: &[Test],
+            why: "mounts a file system that fails on purpose",
+        },
+        Wanted {
+            program: "setpriv",
+            package: "util-linux",
+            needs: &[Test],
+            why: "runs tests as an ordinary user",
+        },
+        Wanted {
+            program: "unshare",
+            package: "util-linux",
+            needs: &[Test],
+            why: "gives a test a file system that fills up",
+        },
+        Wanted {
+            program: "nsenter",
+            package: "util-linux",
+            needs: &[Test],
+            why: "enters that file system",
+        },
+        Wanted {
+            program: "mount",
+            package: "mount",
+            needs: &[Test],
+            why: "mounts that file system",
+        },
+        Wanted {
+            program: "xz",
+            package: "xz-utils",
+            needs: &[Bench],
+            why: "unpacks the source tree",
+        },
+    ]
+};
+
+/// Checks for everything that is needed, installs what is missing, and fails with one line that
+/// names whatever could not be installed.
+pub(crate) fn setup(needs: Vec<Need>) -> Result<()> {
+    let missing: Vec<&Wanted> = WANTED
+        .iter()
+        .filter(|wanted| wanted.needs.iter().any(|need| needs.contains(need)))
+        .filter(|wanted| find(wanted.program).is_none())
+        .collect();
+    let mut packages: Vec<&str> = missing.iter().map(|wanted| wanted.package).collect();
+    for wanted in &missing {
+        eprintln!("missing {}: it {} (package {})", wanted.program, wanted.why, wanted.package);
+    }
+    if needs.contains(&Need::Bench) && source_archive().is_none() {
+        eprintln!(
+            "missing a large source tree: it is what the benchmarks copy (package linux-source)"
+        );
+        packages.push("linux-source");
+    }
+    packages.sort_unstable();
+    packages.dedup();
+    if !packages.is_empty() {
+        install(&packages)?;
+        let absent: Vec<&str> = missing
+            .iter()
+            .filter(|wanted| find(wanted.program).is_none())
+            .map(|wanted| wanted.program)
+            .collect();
+        if !absent.is_empty() {
+            bail!("still missing after installing {}: {}", packages.join(" "), absent.join(", "));
+        }
+    }
+    if needs.contains(&Need::Test) {
+        check_kernel()?;
+    }
+    if needs.contains(&Need::Lint) {
+        install_cargo_deny()?;
+    }
+    Ok(())
+}
+
+/// Where a program is, if it is installed.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    args::search_path().into_iter().map(|dir| dir.join(program)).find(|file| file.is_file())
+}
+
+/// The packed source tree of a Linux kernel, as Debian and Ubuntu install it.
+pub(crate) fn source_archive() -> Option<PathBuf> {
+    let mut found: Vec<PathBuf> = [PathBuf::from("/usr/src")]
+        .into_iter()
+        .chain(directories_in("/usr/src"))
+        .flat_map(|dir| files_in(&dir))
+        .filter(|file| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            name.starts_with("linux-source-") && name.contains(".tar.")
+        })
+        .collect();
+    found.sort();
+    found.pop()
+}
+
+fn directories_in(dir: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+fn files_in(dir: &std::path::Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect()
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    let list = packages.join(" ");
+    if find("apt-get").is_none() {
+        bail!(
+            "this machine lacks {list} (Debian's names) and has no apt-get: install them by hand"
+        );
+    }
+    let mut start: Vec<&str> = Vec::new();
+    if !rustix::process::geteuid().is_root() {
+        if !succeeds(Command::new("sudo").args(["-n", "true"])) {
+            bail!(
+                "this machine lacks {list}, which only root may install: run sudo apt-get install --yes {list}"
+            );
+        }
+        start = vec!["sudo", "-n"];
+    }
+    eprintln!("installing {list}");
+    if packages.contains(&"openssh-server") {
+        eprintln!(
+            "note: the system starts the service of openssh-server; nothing here needs that service"
+        );
+    }
+    apt_get(&start, &["update", "-qq"])?;
+    let mut arguments = vec!["install", "--yes", "-qq", "--no-install-recommends"];
+    arguments.extend(packages);
+    apt_get(&start, &arguments)
+}
+
+fn apt_get(start: &[&str], arguments: &[&str]) -> Result<()> {
+    let mut words = start.to_vec();
+    words.extend(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+    words.extend(arguments);
+    let Some((program, rest)) = words.split_first() else {
+        return Ok(());
+    };
+    run(Command::new(program).args(rest))
+}
+
+/// What no package brings: the kernel's own abilities.
+fn check_kernel() -> Result<()> {
+    let root = rustix::process::geteuid().is_root();
+    let namespace: &[&str] = if root { &["-m", "true"] } else { &["-r", "-m", "true"] };
+    if !succeeds(Command::new("unshare").args(namespace)) {
+        bail!(
+            "this machine allows no {} namespaces, in which tests mount a small disk",
+            if root { "mount" } else { "user" }
+        );
+    }
+    if !std::path::Path::new("/dev/fuse").exists() {
+        bail!(
+            "this machine has no /dev/fuse, on which tests mount a file system that fails on purpose"
+        );
+    }
+    Ok(())
+}
+
+fn install_cargo_deny() -> Result<()> {
+    let tools = repository::cache()?.join("tools");
+    if find("cargo-deny").is_some() || tools.join("bin/cargo-deny").is_file() {
+        return Ok(());
+    }
+    eprintln!("installing cargo-deny into {}", tools.display());
+    run(cargo(&repository::root())
+        .args(["install", "--quiet", "--locked", "cargo-deny", "--root"])
+        .arg(&tools))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_only_root_has_on_its_path_is_found() {
+        assert!(find("sh").is_some());
+        assert!(find("no-such-program-anywhere").is_none());
+    }
+
+    #[test]
+    fn whatever_the_demo_needs_the_tests_need_too() {
+        for wanted in WANTED {
+            assert!(
+                !wanted.needs.contains(&Need::Demo) || wanted.needs.contains(&Need::Test),
+                "{}",
+                wanted.program
+            );
+        }
+    }
+}

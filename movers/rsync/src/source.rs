@@ -1,0 +1,77 @@
+//! The whole source side: open the volume, connect, send, and try again while that can help.
+
+use std::time::Instant;
+
+use volsync_contract::{Outcome, Report, RsyncSource, Task};
+use volsync_mover::{Backoff, Context, Root};
+
+use crate::error::Error;
+use crate::native;
+use crate::ssh::client::{self, Target};
+use crate::ssh::keys::SourceKeys;
+
+/// Sends the volume to its destination.
+pub async fn run(task: &Task, source: &RsyncSource, context: &Context) -> Result<Report, Error> {
+    let keys = SourceKeys::read(&source.keys)?;
+    let root = Root::open(&task.data)?;
+    let target = Target { address: source.address.clone(), port: source.port };
+    let started = Instant::now();
+    let mut attempts = 0;
+    let mut delays = Backoff::default();
+    loop {
+        attempts += 1;
+        let error = match attempt(task, &root, &target, &keys, context).await {
+            Ok(report) => return Ok(report),
+            Err(error) => error,
+        };
+        let stopped = context.shutdown.is_requested();
+        let delay = if error.is_worth_another_attempt() && !stopped { delays.next() } else { None };
+        let Some(delay) = delay else {
+            return Err(match error {
+                error if attempts == 1 => error,
+                last => Error::Attempts {
+                    attempts,
+                    seconds: started.elapsed().as_secs(),
+                    last: Box::new(last),
+                },
+            });
+        };
+        tracing::warn!("{error}; trying again in {} s (attempt {attempts} of 5)", delay.as_secs());
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = context.shutdown.requested() => return Err(Error::Interrupted),
+        }
+    }
+}
+
+async fn attempt(
+    task: &Task,
+    root: &Root,
+    target: &Target,
+    keys: &SourceKeys,
+    context: &Context,
+) -> Result<Report, Error> {
+    let stream = tokio::select! {
+        stream = client::connect(target, keys) => stream?,
+        () = context.shutdown.requested() => return Err(Error::Interrupted),
+    };
+    tracing::info!(peer = stream.peer, "connected to the destination");
+    let monitor = &context.monitor;
+    monitor.phase(volsync_contract::Phase::Transferring);
+    let theirs = native::send(&task.name, root, stream, monitor, &context.shutdown).await?;
+    // The destination has counted for both sides; only what this side alone knows is added.
+    let outcome = match theirs.outcome {
+        Outcome::Complete if monitor.is_complete() => Outcome::Complete,
+        Outcome::Complete | Outcome::Incomplete => Outcome::Incomplete,
+        Outcome::FailedTransient | Outcome::FailedPermanent => theirs.outcome,
+    };
+    let mut report = Report { outcome, ..theirs };
+    let ours = monitor.report(outcome);
+    report.counts.elapsed_milliseconds = ours.counts.elapsed_milliseconds;
+    if outcome == Outcome::Incomplete && report.message.is_empty() {
+        report.message = ours.message;
+        report.hint = ours.hint;
+        report.skipped = ours.skipped;
+    }
+    Ok(report)
+}
