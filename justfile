@@ -58,7 +58,8 @@ bench name *options:
 
 # Run one scenario folder of test-e2e/scenarios
 scenario name:
-    VOLSYNC_SCENARIO={{name}} cargo test --package volsync-local --test scenarios -- --nocapture
+    cargo build --workspace --all-targets
+    cargo test --workspace --test scenarios {{name}}
 
 # Fuzz one target of the rsync mover for a minute
 fuzz target:

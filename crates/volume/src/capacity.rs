@@ -103,7 +103,8 @@ fn parse(text: &str) -> Option<i128> {
 
 /// `whole.decimals × 2^binary × 10^exponent` in billionths, rounded up, at most [`LARGEST`].
 fn decimal_digits(whole: &str, decimals: &str, binary: u32, exponent: i64) -> i128 {
-    let point = i64::try_from(whole.len()).unwrap_or(i64::MAX).saturating_add(exponent).saturating_add(9);
+    let point =
+        i64::try_from(whole.len()).unwrap_or(i64::MAX).saturating_add(exponent).saturating_add(9);
     let mut digits = whole.bytes().chain(decimals.bytes()).map(|digit| i128::from(digit - b'0'));
     if binary > 0 {
         // A binary suffix has no exponent: whole part exactly, decimals to 18 places and rounded up.
@@ -114,7 +115,8 @@ fn decimal_digits(whole: &str, decimals: &str, binary: u32, exponent: i64) -> i1
         }) else {
             return LARGEST;
         };
-        let Some(units) = units.checked_mul(factor).and_then(|units| units.checked_mul(NANO)) else {
+        let Some(units) = units.checked_mul(factor).and_then(|units| units.checked_mul(NANO))
+        else {
             return LARGEST;
         };
         let (mut part, mut unit, mut more) = (0_i128, 1_i128, false);
@@ -221,7 +223,9 @@ mod tests {
 
     #[test]
     fn what_kubernetes_refuses_is_refused() {
-        for text in ["", "-", ".", "Gi", "1gi", "1 Gi", "1K", "1.2.3", "1e", "1e+", "10GiB", "0x10", "1Gi "] {
+        for text in
+            ["", "-", ".", "Gi", "1gi", "1 Gi", "1K", "1.2.3", "1e", "1e+", "10GiB", "0x10", "1Gi "]
+        {
             assert!(text.parse::<Quantity>().is_err(), "{text:?}");
         }
     }

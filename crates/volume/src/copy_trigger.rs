@@ -55,7 +55,9 @@ pub fn read(annotations: &BTreeMap<String, String>) -> Handshake {
     }
     let tag = annotations.get(TRIGGER).filter(|tag| !tag.is_empty());
     match tag {
-        Some(tag) if annotations.get(LATEST) != Some(tag) => Handshake::Released { tag: tag.clone() },
+        Some(tag) if annotations.get(LATEST) != Some(tag) => {
+            Handshake::Released { tag: tag.clone() }
+        }
         Some(_) | None => Handshake::Waiting {
             announce: annotations.get(STATUS).map(String::as_str) != Some(WAITING)
                 || !annotations.contains_key(WAITING_SINCE),

@@ -20,6 +20,12 @@ pub struct VolumeOptions {
 impl VolumeOptions {
     /// Options that say nothing but how the image comes about.
     pub const fn new(copy_method: CopyMethod) -> Self {
-        Self { copy_method, capacity: None, storage_class: None, access_modes: Vec::new(), snapshot_class: None }
+        Self {
+            copy_method,
+            capacity: None,
+            storage_class: None,
+            access_modes: Vec::new(),
+            snapshot_class: None,
+        }
     }
 }

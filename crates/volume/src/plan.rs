@@ -92,7 +92,10 @@ pub fn plan_source(
 ) -> Result<VolumePlan, Error> {
     let (origin, restore_size) = match options.copy_method {
         CopyMethod::Direct => {
-            return Ok(VolumePlan::Existing { claim: claim.to_owned(), read_only: facts.is_read_only() });
+            return Ok(VolumePlan::Existing {
+                claim: claim.to_owned(),
+                read_only: facts.is_read_only(),
+            });
         }
         CopyMethod::Clone => (Origin::Clone { of: claim.to_owned() }, None),
         CopyMethod::Snapshot => (
@@ -112,8 +115,11 @@ pub fn plan_source(
         .or(facts.requested.as_ref())
         .cloned()
         .ok_or_else(|| Error::SizeNotKnown { claim: claim.to_owned() })?;
-    let access_modes =
-        if options.access_modes.is_empty() { facts.access_modes.clone() } else { options.access_modes.clone() };
+    let access_modes = if options.access_modes.is_empty() {
+        facts.access_modes.clone()
+    } else {
+        options.access_modes.clone()
+    };
     Ok(VolumePlan::Made(NewVolume {
         name: copy.to_owned(),
         origin,
@@ -180,9 +186,15 @@ mod tests {
         let options = VolumeOptions::new(CopyMethod::Direct);
         let mut facts = facts();
         let plan = |facts: &ClaimFacts| plan_source(&options, "data", facts, "copy", None);
-        assert_eq!(plan(&facts), Ok(VolumePlan::Existing { claim: "data".into(), read_only: false }));
+        assert_eq!(
+            plan(&facts),
+            Ok(VolumePlan::Existing { claim: "data".into(), read_only: false })
+        );
         facts.bound_access_modes = vec![AccessMode::ReadOnlyMany];
-        assert_eq!(plan(&facts), Ok(VolumePlan::Existing { claim: "data".into(), read_only: true }));
+        assert_eq!(
+            plan(&facts),
+            Ok(VolumePlan::Existing { claim: "data".into(), read_only: true })
+        );
     }
 
     #[test]
@@ -191,7 +203,8 @@ mod tests {
         let mut facts = facts();
         let restore = size("3Gi");
         let capacity = |options: &VolumeOptions, facts: &ClaimFacts, restore: Option<&Quantity>| {
-            plan_source(options, "data", facts, "copy", restore).map(|plan| made(plan).capacity.to_string())
+            plan_source(options, "data", facts, "copy", restore)
+                .map(|plan| made(plan).capacity.to_string())
         };
         assert_eq!(capacity(&options, &facts, restore.as_ref()).unwrap(), "3Gi");
         assert_eq!(capacity(&options, &facts, size("0").as_ref()).unwrap(), "2Gi");
@@ -200,7 +213,10 @@ mod tests {
         facts.capacity = None;
         assert_eq!(capacity(&options, &facts, None).unwrap(), "1Gi");
         facts.requested = None;
-        assert_eq!(capacity(&options, &facts, None), Err(Error::SizeNotKnown { claim: "data".into() }));
+        assert_eq!(
+            capacity(&options, &facts, None),
+            Err(Error::SizeNotKnown { claim: "data".into() })
+        );
         options.capacity = size("5Gi");
         assert_eq!(capacity(&options, &facts, restore.as_ref()).unwrap(), "5Gi");
     }
@@ -221,7 +237,8 @@ mod tests {
     #[test]
     fn a_provisioned_destination_needs_access_modes_then_a_capacity() {
         let mut options = VolumeOptions::new(CopyMethod::Direct);
-        let plan = |options: &VolumeOptions| plan_destination(options, None, "new", VolumeMode::Block);
+        let plan =
+            |options: &VolumeOptions| plan_destination(options, None, "new", VolumeMode::Block);
         assert_eq!(plan(&options), Err(Error::AccessModesMissing));
         options.access_modes = vec![AccessMode::ReadWriteOnce];
         assert_eq!(plan(&options), Err(Error::CapacityMissing));

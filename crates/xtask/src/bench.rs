@@ -155,17 +155,3 @@ fn as_json(row: &Row) -> Value {
         "notes": row.notes,
     })
 }
-
-#[cfg(test)]
-mod oneoff {
-    use super::*;
-    #[test]
-    fn oneoff() {
-        let bench = Bench { movers: "/var/tmp/volsync-target/debug".into(), runs: 1, divisor: 100 };
-        let mut rows = Vec::new();
-        for w in [Workload::Unchanged, Workload::Edits, Workload::Delayed, Workload::Memory, Workload::FirstCopy] {
-            match bench.run(w) { Ok(row) => rows.push(row), Err(e) => println!("{} FAILED {e:#}", w.name()) }
-        }
-        print_tables(&rows, &bench);
-    }
-}

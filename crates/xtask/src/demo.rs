@@ -229,14 +229,18 @@ fn rows(syncs: &[(&str, Synced)]) -> Vec<Vec<String>> {
             table::bytes(counts.matched_bytes),
             table::bytes(counts.wire_sent_bytes + counts.wire_received_bytes),
             table::seconds(moving),
-            format!(
-                "{}/s",
-                table::bytes((counts.sent_file_bytes as f64 / moving.as_secs_f64()) as u64)
-            ),
+            rate(counts.sent_file_bytes, moving),
             table::seconds(synced.elapsed),
         ]);
     }
     rows
+}
+
+fn rate(bytes: u64, time: Duration) -> String {
+    if bytes == 0 {
+        return "-".to_owned();
+    }
+    format!("{}/s", table::bytes((bytes as f64 / time.as_secs_f64()) as u64))
 }
 
 #[cfg(test)]

@@ -18,7 +18,9 @@ use args::Verb;
 
 fn main() -> ExitCode {
     let done = match args::read() {
-        Verb::Setup(options) => setup::setup(options.need()),
+        Verb::Setup(options) => {
+            setup::setup(options.need()).map(|()| println!("nothing is missing"))
+        }
         Verb::Demo(options) => demo::demo(&options),
         Verb::Test(options) => test::test(&options),
         Verb::Bench(options) => bench::bench(&options),

@@ -23,11 +23,15 @@ pub(crate) fn test(options: &TestOptions) -> Result<()> {
     let mut command = cargo(&root);
     command.args(["test", "--workspace", "--no-fail-fast"]);
     if options.long {
-        command.env("VOLSYNC_LONG_TESTS", "1").env("PROPTEST_CASES", "4096");
+        command.env("PROPTEST_CASES", "4096");
     }
-    if !options.arguments.is_empty() {
-        command.arg("--").args(&options.arguments);
+    if options.long || !options.arguments.is_empty() {
+        command.arg("--");
     }
+    if options.long {
+        command.arg("--include-ignored");
+    }
+    command.args(&options.arguments);
     eprintln!("$ {}", line(&command));
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
     let mut tally = Tally::default();
@@ -46,6 +50,9 @@ pub(crate) fn test(options: &TestOptions) -> Result<()> {
         println!("failed: {name}");
     }
     println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.ignored);
+    if tally.ignored > 0 {
+        println!("skipped are the long runs: cargo xtask test --long");
+    }
     println!(
         "built in {:.0} s, tested in {:.0} s",
         built.as_secs_f64(),

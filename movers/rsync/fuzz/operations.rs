@@ -6,7 +6,7 @@ use volsync_mover_rsync::native::session::{Arrived, Asked, DestinationSession, S
 
 /// The input is a stream of frames, as a peer would send them. What decodes must encode to
 /// something that decodes to the same.
-pub fn messages(input: &[u8]) {
+pub(crate) fn messages(input: &[u8]) {
     let mut buffer = BytesMut::from(input);
     while let Ok(Some((tag, body))) = next_frame(&mut buffer) {
         let Ok(message) = Message::decode(tag, body) else { continue };
@@ -20,7 +20,7 @@ pub fn messages(input: &[u8]) {
 
 /// The input is a sequence of operations on both state machines: a byte that says what this side
 /// does, then a frame from the peer.
-pub fn sessions(input: &[u8]) {
+pub(crate) fn sessions(input: &[u8]) {
     let mut destination = DestinationSession::<u64>::default();
     let mut source = SourceSession::default();
     let mut rest = Bytes::copy_from_slice(input);

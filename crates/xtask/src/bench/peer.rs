@@ -35,7 +35,9 @@ pub(crate) fn sync(
 ) -> Result<Measured> {
     let scratch = Scratch::new();
     let (key, _) = KeyPair::both();
-    let sshd = Sshd::start(&[&key.public], "");
+    // bash under sshd runs the user's start-up files unless it believes to be below another shell;
+    // what they cost is no part of rsync.
+    let sshd = Sshd::start(&[&key.public], "SetEnv SHLVL=2");
     let server =
         listener().context("the sshd that was just started is not in the process table")?;
     let proxy = delay.map(|delay| Proxy::start(sshd.address(), delay));

@@ -211,6 +211,8 @@ fn environment(source: &Source) -> Vec<Problem> {
             let clock = [
                 "crates/local/src/reconcile.rs",
                 "crates/local/src/clock.rs",
+                "crates/local/src/check.rs",
+                "crates/local/src/status_command.rs",
                 "crates/controller/src/reconcile.rs",
             ];
             if !clock.contains(&source.path.as_str()) {
@@ -218,7 +220,7 @@ fn environment(source: &Source) -> Vec<Problem> {
                 problems.extend(breaches(
                     source,
                     &asks,
-                    "is for the shells' reconcile.rs and clock.rs; take the time as a value",
+                    "is for where a shell's command begins; take the time as a value",
                 ));
             }
         }

@@ -36,9 +36,7 @@ pub async fn receive(
     let (outbox, inbox, waker, wire, tasks) = link::open(stream);
     let link = Link { outbox, inbox, waker, wire: wire.clone() };
     let stopper = tokio::spawn(stop_on_request(shutdown.clone(), link.waker.clone()));
-    let result = tokio::task::block_in_place(|| {
-        run(name, root, link, monitor, shutdown)
-    });
+    let result = tokio::task::block_in_place(|| run(name, root, link, monitor, shutdown));
     stopper.abort();
     tasks.close(GOODBYE).await;
     monitor.wire(wire.received(), wire.sent());
@@ -58,7 +56,13 @@ struct Link {
     wire: WireBytes,
 }
 
-fn run(name: &str, root: &Root, link: Link, monitor: &Monitor, shutdown: &Shutdown) -> Result<(), Error> {
+fn run(
+    name: &str,
+    root: &Root,
+    link: Link,
+    monitor: &Monitor,
+    shutdown: &Shutdown,
+) -> Result<(), Error> {
     let Link { outbox, mut inbox, waker, wire } = link;
     let wire = &wire;
     let token = session_token()?;

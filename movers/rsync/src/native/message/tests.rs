@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
+use volsync_mover::{Kind, Xattr, check_name};
 
 use super::*;
 
