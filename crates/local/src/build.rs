@@ -1,0 +1,69 @@
+//! `SyncPlan` → the `Task` of a mover and the process that carries it out.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use volsync_contract::{Method, RsyncDestination, RsyncSource, Task};
+
+use crate::address::{Peer, reachable};
+use crate::args::Settings;
+use crate::dereference::{End, Resolved};
+use crate::supervise::Start;
+
+/// The binary that moves data by rsync.
+pub(crate) fn program(settings: &Settings) -> PathBuf {
+    settings.movers.join("volsync-mover-rsync")
+}
+
+/// What the mover of one replication is told. `data` is its volume or a copy of it; `listening` is
+/// where its destination listens, if that is on this machine.
+pub(crate) fn build_task(
+    resolved: &Resolved,
+    data: &Path,
+    directory: &Path,
+    listening: Option<std::net::SocketAddr>,
+) -> Option<Task> {
+    let keys = directory.join("keys");
+    let method = match &resolved.end {
+        End::Source(Peer::There { address, port }) => {
+            Method::RsyncSource(RsyncSource { keys, address: address.clone(), port: *port })
+        }
+        End::Source(Peer::Here(_)) => {
+            let listening = reachable(listening?);
+            Method::RsyncSource(RsyncSource {
+                keys,
+                address: listening.ip().to_string(),
+                port: listening.port(),
+            })
+        }
+        End::Destination { listen, source: _ } => {
+            Method::RsyncDestination(RsyncDestination { keys, listen: *listen })
+        }
+    };
+    Some(Task {
+        name: resolved.name.to_string(),
+        data: data.to_owned(),
+        report: directory.join("report"),
+        events: true,
+        strict_attributes: false,
+        method,
+    })
+}
+
+/// The process that carries out `task`.
+pub(crate) fn build_start(settings: &Settings, task: &Task, directory: &Path) -> Start {
+    let mut environment: BTreeMap<OsString, OsString> =
+        task.to_env().into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+    if let Some(filter) = &settings.log_filter {
+        environment.insert("RUST_LOG".into(), filter.into());
+    }
+    Start {
+        program: program(settings),
+        environment,
+        directory: directory.to_owned(),
+        report: task.report.clone(),
+        show_log: settings.log_filter.is_some(),
+        name: task.name.clone(),
+    }
+}

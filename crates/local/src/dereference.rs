@@ -1,0 +1,405 @@
+//! Manifests and what they refer to → `Resolved` replications, or every reason they cannot be.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use jiff::tz::TimeZone;
+use serde_json::Value;
+use volsync_contract::Direction;
+use volsync_replication::{
+    Method, Problem, Replication, Rsync, Volume, names, validate_destination, validate_source,
+};
+use volsync_volume::{CopyMethod, VolumeMode};
+
+use crate::address::{self, Peer};
+use crate::args::{Only, OnlyKind, Work};
+use crate::claims;
+use crate::error::{Error, Origin, Problems};
+use crate::manifests::{self, Manifests, ObjectName};
+use crate::point_in_time;
+use crate::secrets::{KeySource, Owner, needed};
+use crate::state_directory::StateDirectory;
+use crate::unsupported::{self, Verdict};
+
+/// One replication with everything it refers to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Resolved {
+    pub(crate) name: ObjectName,
+    pub(crate) replication: Replication,
+    /// What the user wrote.
+    pub(crate) written: Value,
+    /// The claim, and the directory it stands for.
+    pub(crate) claim: String,
+    pub(crate) directory: PathBuf,
+    /// Whether the directory is ours, below the state directory.
+    pub(crate) provisioned: bool,
+    pub(crate) copy_method: CopyMethod,
+    pub(crate) keys: KeySource,
+    pub(crate) end: End,
+}
+
+/// What is particular to each end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Where its destination is.
+    Source(Peer),
+    /// Where it listens, and the source of the same manifests that connects to it.
+    Destination { listen: SocketAddr, source: Option<ObjectName> },
+}
+
+impl Resolved {
+    pub(crate) const fn direction(&self) -> Direction {
+        self.replication.direction
+    }
+
+    /// `ReplicationSource` or `ReplicationDestination`.
+    pub(crate) const fn kind(&self) -> &'static str {
+        self.replication.kind()
+    }
+}
+
+/// Everything to be done, destinations first.
+#[derive(Debug)]
+pub(crate) struct Everything {
+    pub(crate) replications: Vec<Resolved>,
+    /// What is not carried out, once each.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Reads the manifests and everything they refer to.
+pub(crate) fn dereference(
+    work: &Work,
+    state: &StateDirectory,
+    zone: &TimeZone,
+) -> Result<Everything, Error> {
+    let (manifests, problems) = manifests::load(&work.manifests);
+    let mut resolving =
+        Resolving { zone, manifests: &manifests, work, state, problems, used: Vec::new() };
+    let mut notes = resolving.notes();
+    let replications = resolving.replications();
+    for flag in claims::unused(&work.volumes, &resolving.used) {
+        notes.push(format!(
+            "--volume {}={}: no replication uses this volume",
+            flag.claim,
+            flag.directory.display()
+        ));
+    }
+    let replications = resolving.problems.or(replications)?;
+    if replications.is_empty() {
+        let paths: Vec<_> = work.manifests.iter().map(|path| path.display().to_string()).collect();
+        return Err(Error::NothingToReplicate(paths.join(", ")));
+    }
+    Ok(Everything { replications, notes })
+}
+
+/// Keeps what `--only` names, and what that is connected with.
+pub(crate) fn select(everything: &mut Everything, only: &Only) -> Result<(), Error> {
+    let wanted = match only.kind {
+        OnlyKind::Source => Direction::Source,
+        OnlyKind::Destination => Direction::Destination,
+    };
+    let named = |resolved: &Resolved| {
+        let name = only.name == resolved.name.name || only.name == resolved.name.to_string();
+        resolved.direction() == wanted && name
+    };
+    let chosen: Vec<_> =
+        everything.replications.iter().filter(|resolved| named(resolved)).cloned().collect();
+    if chosen.is_empty() {
+        let have =
+            everything.replications.iter().map(|one| format!("{}/{}", one.kind(), one.name.name));
+        return Err(Error::OnlyNothing {
+            wanted: only.to_string(),
+            have: have.collect::<Vec<_>>().join(", "),
+        });
+    }
+    let connected = |one: &Resolved| {
+        chosen.iter().any(|chosen| match &chosen.end {
+            End::Source(Peer::Here(peer)) => {
+                one.direction() == Direction::Destination && one.name == *peer
+            }
+            End::Source(Peer::There { .. }) => false,
+            End::Destination { source, .. } => {
+                one.direction() == Direction::Source && source.as_ref() == Some(&one.name)
+            }
+        })
+    };
+    everything.replications.retain(|one| named(one) || connected(one));
+    Ok(())
+}
+
+struct Resolving<'a> {
+    manifests: &'a Manifests,
+    work: &'a Work,
+    zone: &'a TimeZone,
+    state: &'a StateDirectory,
+    problems: Problems,
+    used: Vec<ObjectName>,
+}
+
+impl Resolving<'_> {
+    /// Refuses fields that cannot be honoured, and says which have no meaning.
+    fn notes(&mut self) -> Vec<String> {
+        let mut meaningless = BTreeMap::new();
+        let sources = self.manifests.sources.values().map(|found| (&found.origin, &found.written));
+        let destinations =
+            self.manifests.destinations.values().map(|found| (&found.origin, &found.written));
+        for (origin, written) in sources.chain(destinations) {
+            for (path, verdict) in unsupported::verdicts(written) {
+                match verdict {
+                    Verdict::Honoured => {}
+                    Verdict::Meaningless(why) => {
+                        meaningless.insert(path, why);
+                    }
+                    Verdict::Refused(why) => self.problems.add(origin, path, why),
+                }
+            }
+        }
+        let fields = meaningless
+            .iter()
+            .map(|(path, why)| format!("{path} has no meaning on this machine: {why}"));
+        let kinds = self
+            .manifests
+            .ignored
+            .keys()
+            .map(|kind| format!("{kind} has no meaning on this machine"));
+        fields.chain(kinds).collect()
+    }
+
+    fn replications(&mut self) -> Vec<Resolved> {
+        let mut replications = Vec::new();
+        for (name, found) in &self.manifests.destinations {
+            let validated = validate_destination(&found.object, self.zone);
+            replications.extend(self.one(name, &found.origin, &found.written, validated));
+        }
+        let mut connected: BTreeMap<ObjectName, ObjectName> = BTreeMap::new();
+        for (name, found) in &self.manifests.sources {
+            let validated = validate_source(&found.object, self.zone);
+            let Some(resolved) = self.one(name, &found.origin, &found.written, validated) else {
+                continue;
+            };
+            if let End::Source(Peer::Here(destination)) = &resolved.end {
+                match connected.get(destination) {
+                    Some(other) => {
+                        let message = format!(
+                            "ReplicationSource {other} sends to {destination} already; a destination has one source"
+                        );
+                        self.problems.add(&found.origin, "spec.rsync.address", message);
+                    }
+                    None => {
+                        connected.insert(destination.clone(), name.clone());
+                        self.matching_keys(&found.origin, &resolved, destination, &replications);
+                    }
+                }
+            }
+            replications.push(resolved);
+        }
+        for resolved in &mut replications {
+            if let End::Destination { source, .. } = &mut resolved.end {
+                *source = connected.get(&resolved.name).cloned();
+            }
+        }
+        replications
+    }
+
+    fn one(
+        &mut self,
+        name: &ObjectName,
+        origin: &Origin,
+        written: &Value,
+        validated: Result<Replication, Vec<Problem>>,
+    ) -> Option<Resolved> {
+        let replication = match validated {
+            Ok(replication) => replication,
+            Err(problems) => {
+                for Problem { path, message } in problems {
+                    if !self.problems.has(origin, &path) {
+                        self.problems.add(origin, path, message);
+                    }
+                }
+                return None;
+            }
+        };
+        let Method::Rsync(rsync) = replication.method.clone() else {
+            // The table of fields has refused it already.
+            return None;
+        };
+        let volume = self.volume(name, origin, &replication);
+        let keys = self.keys(name, origin, &rsync, replication.direction);
+        let end = self.end(name, origin, &rsync, replication.direction);
+        let (claim, directory, provisioned, copy_method) = volume?;
+        let (keys, end, written) = (keys?, end?, written.clone());
+        Some(Resolved {
+            name: name.clone(),
+            replication,
+            written,
+            claim,
+            directory,
+            provisioned,
+            copy_method,
+            keys,
+            end,
+        })
+    }
+
+    fn volume(
+        &mut self,
+        name: &ObjectName,
+        origin: &Origin,
+        replication: &Replication,
+    ) -> Option<(String, PathBuf, bool, CopyMethod)> {
+        let (claim, path, copy_method) = match &replication.volume {
+            Volume::Source { claim, options } => {
+                (Some(claim), "spec.sourcePVC", options.copy_method)
+            }
+            Volume::Destination { claim, options, mode, cleanup: _ } => {
+                if *mode == VolumeMode::Block {
+                    let why = "Block volumes are not part of this release; Filesystem is";
+                    self.problems.add(origin, "spec.rsync.volumeMode", why);
+                }
+                (claim.as_ref(), "spec.rsync.destinationPVC", options.copy_method)
+            }
+            Volume::External => return None,
+        };
+        let (claim, directory, provisioned) = match claim {
+            Some(claim) => {
+                let full = ObjectName { namespace: name.namespace.clone(), name: claim.clone() };
+                let found = claims::directory(&full, &self.work.volumes, self.manifests);
+                self.used.push(full);
+                match found {
+                    Ok(directory) => (claim.clone(), directory, false),
+                    Err(why) => {
+                        self.problems.add(origin, path, why);
+                        return None;
+                    }
+                }
+            }
+            None => {
+                let claim = names::destination_claim(&replication.method, &name.name);
+                let full = ObjectName { namespace: name.namespace.clone(), name: claim.clone() };
+                // A directory given for it is used in its stead.
+                let given = claims::directory(&full, &self.work.volumes, self.manifests);
+                let directory = self.state.volume(&full);
+                self.used.push(full);
+                match given {
+                    Ok(given) => (claim, given, false),
+                    Err(_) => (claim, directory, true),
+                }
+            }
+        };
+        match copy_method {
+            CopyMethod::Direct => {}
+            CopyMethod::Clone | CopyMethod::Snapshot => {
+                let images = self.state.images(&name.namespace);
+                let from = if provisioned { self.state.path() } else { &directory };
+                if let Err(why) = point_in_time::possible(from, &images) {
+                    let message = format!(
+                        "no point-in-time copy can be made: {why}; Direct works everywhere"
+                    );
+                    self.problems.add(origin, "spec.rsync.copyMethod", message);
+                    return None;
+                }
+            }
+        }
+        Some((claim, directory, provisioned, copy_method))
+    }
+
+    fn keys(
+        &mut self,
+        name: &ObjectName,
+        origin: &Origin,
+        rsync: &Rsync,
+        end: Direction,
+    ) -> Option<KeySource> {
+        let Some(wanted) = &rsync.ssh_keys else {
+            let owner = Owner { direction: end, name: name.clone() };
+            return Some(KeySource::Generated { owner, end });
+        };
+        const PATH: &str = "spec.rsync.sshKeys";
+        let full = ObjectName { namespace: name.namespace.clone(), name: wanted.clone() };
+        if let Some(found) = self.manifests.secrets.get(&full) {
+            let missing: Vec<_> =
+                needed(end).into_iter().filter(|key| !found.object.0.contains_key(*key)).collect();
+            if !missing.is_empty() {
+                self.problems.add(
+                    origin,
+                    PATH,
+                    format!("Secret {full} lacks {}", missing.join(", ")),
+                );
+                return None;
+            }
+            return Some(KeySource::Given(found.object.clone()));
+        }
+        // The Secret a replication publishes is for the other end.
+        let (publishers, direction): (Vec<_>, _) = match end {
+            Direction::Source => {
+                (self.manifests.destinations.keys().collect(), Direction::Destination)
+            }
+            Direction::Destination => (self.manifests.sources.keys().collect(), Direction::Source),
+        };
+        let owner = publishers
+            .into_iter()
+            .filter(|publisher| publisher.namespace == name.namespace)
+            .map(|publisher| Owner { direction, name: publisher.clone() })
+            .find(|owner| owner.published() == *wanted);
+        if owner.is_none() {
+            self.problems.add(origin, PATH, format!("Secret {full} is not in the manifests"));
+        }
+        Some(KeySource::Generated { owner: owner?, end })
+    }
+
+    fn end(
+        &mut self,
+        name: &ObjectName,
+        origin: &Origin,
+        rsync: &Rsync,
+        end: Direction,
+    ) -> Option<End> {
+        match end {
+            Direction::Source => {
+                let Some(address) = rsync.address.as_deref().filter(|address| !address.is_empty())
+                else {
+                    let message = "is required: it says where the destination listens";
+                    self.problems.add(origin, "spec.rsync.address", message);
+                    return None;
+                };
+                let destinations = self.manifests.destinations.keys();
+                match address::peer(address, rsync.port(), &name.namespace, destinations) {
+                    Ok(peer) => Some(End::Source(peer)),
+                    Err(why) => {
+                        self.problems.add(origin, "spec.rsync.address", why);
+                        None
+                    }
+                }
+            }
+            Direction::Destination => {
+                Some(End::Destination { listen: address::listen(rsync), source: None })
+            }
+        }
+    }
+
+    /// Two ends of the same manifests with generated keys must have them from one place.
+    fn matching_keys(
+        &mut self,
+        origin: &Origin,
+        source: &Resolved,
+        destination: &ObjectName,
+        replications: &[Resolved],
+    ) {
+        let other = replications.iter().find(|one| one.name == *destination);
+        let Some(other) = other else { return };
+        let (KeySource::Generated { owner: one, .. }, KeySource::Generated { owner: two, .. }) =
+            (&source.keys, &other.keys)
+        else {
+            return;
+        };
+        if one != two {
+            let published =
+                Owner { direction: Direction::Destination, name: destination.clone() }.published();
+            let message = format!(
+                "the destination would not let this source in; set it to {published}, the Secret that ReplicationDestination {destination} publishes"
+            );
+            self.problems.add(origin, "spec.rsync.sshKeys", message);
+        }
+    }
+}

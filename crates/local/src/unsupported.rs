@@ -1,0 +1,168 @@
+//! The table of every field, and what this machine makes of it. A test holds it against the schema.
+
+use serde_json::Value;
+
+/// What becomes of a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It does here what it does in a cluster.
+    Honoured,
+    /// It has no meaning here, and why. Warned about once.
+    Meaningless(&'static str),
+    /// It cannot be done here, and why.
+    Refused(&'static str),
+}
+
+use Verdict::{Honoured, Meaningless, Refused};
+
+const PODS: &str = "movers are processes of this machine, run as the user who runs volsync";
+const DIRECTORIES: &str = "volumes are directories";
+const SERVICES: &str = "there are no Services on one machine";
+const METHOD: &str = "this method is not part of this release on one machine; rsync is";
+
+/// Every field by its path; those below a path of [`WHOLE`] share its verdict.
+const TABLE: &[(&str, Verdict)] = &[
+    ("apiVersion", Honoured),
+    ("kind", Honoured),
+    ("metadata", Honoured),
+    ("spec", Honoured),
+    ("spec.sourcePVC", Honoured),
+    ("spec.paused", Honoured),
+    ("spec.trigger", Honoured),
+    ("spec.trigger.schedule", Honoured),
+    ("spec.trigger.manual", Honoured),
+    ("spec.rsync", Honoured),
+    ("spec.rsync.copyMethod", Honoured),
+    ("spec.rsync.capacity", Meaningless("a directory has no size of its own")),
+    ("spec.rsync.accessModes", Meaningless(DIRECTORIES)),
+    ("spec.rsync.storageClassName", Meaningless(DIRECTORIES)),
+    ("spec.rsync.volumeSnapshotClassName", Meaningless(DIRECTORIES)),
+    ("spec.rsync.volumeMode", Honoured),
+    ("spec.rsync.destinationPVC", Honoured),
+    ("spec.rsync.cleanupTempPVC", Honoured),
+    ("spec.rsync.sshKeys", Honoured),
+    ("spec.rsync.address", Honoured),
+    ("spec.rsync.port", Honoured),
+    ("spec.rsync.serviceType", Honoured),
+    ("spec.rsync.serviceAnnotations", Meaningless(SERVICES)),
+    ("spec.rsync.path", Meaningless("it has none in a cluster either")),
+    ("spec.rsync.sshUser", Meaningless("it has none in a cluster either")),
+    ("spec.rsync.moverServiceAccount", Meaningless(PODS)),
+    ("spec.rsync.moverPodLabels", Meaningless(PODS)),
+    ("spec.rsync.moverResources", Meaningless(PODS)),
+    ("spec.rsyncTLS", Refused(METHOD)),
+    ("spec.rclone", Refused(METHOD)),
+    ("spec.restic", Refused(METHOD)),
+    ("spec.syncthing", Refused(METHOD)),
+    ("spec.external", Refused("whoever replicates this is not on this machine")),
+    ("status", Honoured),
+];
+
+/// Paths whose fields below share the verdict: methods that are refused as a whole, what Kubernetes
+/// defines, free maps, and the status, which is written and not read from manifests.
+const WHOLE: &[&str] = &[
+    "metadata",
+    "spec.rsync.moverResources",
+    "spec.rsync.moverPodLabels",
+    "spec.rsync.serviceAnnotations",
+    "spec.rsync.accessModes",
+    "spec.rsyncTLS",
+    "spec.rclone",
+    "spec.restic",
+    "spec.syncthing",
+    "spec.external",
+    "status",
+];
+
+/// The entry for a field such as `spec.rsync.accessModes[0]`.
+fn entry(path: &str) -> Option<(&'static str, Verdict)> {
+    let covers = |known: &str| {
+        path.strip_prefix(known).is_some_and(|rest| {
+            rest.is_empty()
+                || WHOLE.contains(&known) && (rest.starts_with('.') || rest.starts_with('['))
+        })
+    };
+    TABLE.iter().copied().filter(|(known, _)| covers(known)).max_by_key(|(known, _)| known.len())
+}
+
+/// Everything in a manifest that is not simply honoured: the path of its entry, and the verdict.
+pub(crate) fn verdicts(written: &Value) -> Vec<(&'static str, Verdict)> {
+    let mut found = Vec::new();
+    walk(written, "", &mut found);
+    found.sort_by_key(|(path, _)| *path);
+    found.dedup();
+    found
+}
+
+fn walk(value: &Value, path: &str, found: &mut Vec<(&'static str, Verdict)>) {
+    if let Some((known, verdict)) = entry(path) {
+        match verdict {
+            Honoured => {}
+            Meaningless(_) | Refused(_) => return found.push((known, verdict)),
+        }
+    }
+    for (name, member) in value.as_object().into_iter().flatten() {
+        let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        walk(member, &below, found);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn paths(schema: &Value, path: &str, found: &mut Vec<String>) {
+        if !path.is_empty() {
+            found.push(path.to_owned());
+        }
+        let below =
+            |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        for (name, property) in
+            schema.get("properties").and_then(Value::as_object).into_iter().flatten()
+        {
+            paths(property, &below(name), found);
+        }
+        if let Some(items) = schema.get("items") {
+            paths(items, &format!("{path}[]"), found);
+        }
+    }
+
+    fn all_paths() -> Vec<String> {
+        let mut found = Vec::new();
+        for crd in volsync_api::crds() {
+            let crd = serde_json::to_value(crd).unwrap();
+            paths(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], "", &mut found);
+        }
+        found
+    }
+
+    #[test]
+    fn every_field_of_both_kinds_has_a_verdict() {
+        let missing: Vec<_> =
+            all_paths().into_iter().filter(|path| entry(path).is_none()).collect();
+        assert!(missing.is_empty(), "not in the table: {missing:#?}");
+    }
+
+    #[test]
+    fn every_entry_of_the_table_is_a_field() {
+        let known = all_paths();
+        for (path, _) in TABLE {
+            assert!(known.iter().any(|known| known == path), "{path} is no field");
+        }
+        for path in WHOLE {
+            assert!(TABLE.iter().any(|(known, _)| known == path), "{path} has no verdict");
+        }
+    }
+
+    #[test]
+    fn a_field_is_named_once_with_its_reason() {
+        let written = json!({"kind": "ReplicationSource", "spec": {
+            "rsync": {"capacity": "1Gi", "copyMethod": "Direct", "moverResources": {"limits": {"cpu": "1", "memory": "2"}}},
+            "restic": {"repository": "a", "retain": {"daily": 1}},
+        }});
+        let found = verdicts(&written);
+        let found: Vec<_> = found.iter().map(|(path, _)| *path).collect();
+        assert_eq!(found, ["spec.restic", "spec.rsync.capacity", "spec.rsync.moverResources"]);
+    }
+}

@@ -1,0 +1,236 @@
+//! `Status`: what was recorded of a replication, and the way from and to both kinds' status.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::TypedLocalObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use volsync_api::v1alpha1::{MoverStatus, ReplicationDestinationStatus, ReplicationSourceStatus};
+
+use crate::GoDuration;
+
+/// What was recorded of a replication: the fields both kinds have in common, the image of a
+/// destination and the repository of a source. What a method publishes beside them (addresses,
+/// names of generated Secrets) is the shell's to write; it passes through untouched.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Status {
+    /// End of the last successful sync.
+    pub last_sync_time: Option<Timestamp>,
+    /// Start of the sync under way; `None` between syncs.
+    pub last_sync_start_time: Option<Timestamp>,
+    /// How long the last successful sync took.
+    pub last_sync_duration: Option<GoDuration>,
+    /// The next slot of a schedule; `None` for other triggers.
+    pub next_sync_time: Option<Timestamp>,
+    /// The tag of the last successful manual sync.
+    pub last_manual_sync: Option<String>,
+    /// How the last mover ended; `None` before the first.
+    pub latest_mover_status: Option<MoverSummary>,
+    /// Destination only: the last good image.
+    pub latest_image: Option<ImageReference>,
+    /// Source only: what was done to a restic repository.
+    pub restic: ResticStatus,
+    /// `Synchronizing`, and whatever others put there.
+    pub conditions: Vec<Condition>,
+}
+
+/// How a mover ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MoverSummary {
+    /// `None` when no mover has ended yet.
+    pub result: Option<MoverResult>,
+    /// What it said, in short.
+    pub logs: String,
+}
+
+/// Whether a mover did what it was asked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MoverResult {
+    /// It moved everything.
+    Successful,
+    /// It did not.
+    Failed,
+}
+
+impl MoverResult {
+    /// As the status spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Successful => "Successful",
+            Self::Failed => "Failed",
+        }
+    }
+}
+
+/// An image of a destination: a volume or a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageReference {
+    /// `snapshot.storage.k8s.io` for a snapshot, empty for a volume.
+    pub api_group: String,
+    /// `VolumeSnapshot` or `PersistentVolumeClaim`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl ImageReference {
+    /// The volume itself is the image.
+    pub fn claim(name: impl Into<String>) -> Self {
+        Self {
+            api_group: String::new(),
+            kind: "PersistentVolumeClaim".to_owned(),
+            name: name.into(),
+        }
+    }
+
+    /// A snapshot of the volume is the image.
+    pub fn snapshot(name: impl Into<String>) -> Self {
+        Self {
+            api_group: "snapshot.storage.k8s.io".to_owned(),
+            kind: "VolumeSnapshot".to_owned(),
+            name: name.into(),
+        }
+    }
+
+    /// As a Kubernetes reference; the group is present even when it is empty.
+    pub fn to_reference(&self) -> TypedLocalObjectReference {
+        TypedLocalObjectReference {
+            api_group: Some(self.api_group.clone()),
+            kind: self.kind.clone(),
+            name: self.name.clone(),
+        }
+    }
+
+    /// From a Kubernetes reference.
+    pub fn from_reference(reference: &TypedLocalObjectReference) -> Self {
+        Self {
+            api_group: reference.api_group.clone().unwrap_or_default(),
+            kind: reference.kind.clone(),
+            name: reference.name.clone(),
+        }
+    }
+}
+
+/// What was done to a restic repository.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ResticStatus {
+    /// End of the last sync that pruned.
+    pub last_pruned: Option<Timestamp>,
+    /// The last text that asked for an unlock and was acted on.
+    pub last_unlocked: Option<String>,
+}
+
+impl Status {
+    /// What a source's status says.
+    pub fn from_source(status: &ReplicationSourceStatus) -> Self {
+        let restic = status.restic.clone().unwrap_or_default();
+        Self {
+            last_sync_time: time_of(status.last_sync_time.as_ref()),
+            last_sync_start_time: time_of(status.last_sync_start_time.as_ref()),
+            last_sync_duration: duration_of(status.last_sync_duration.as_deref()),
+            next_sync_time: time_of(status.next_sync_time.as_ref()),
+            last_manual_sync: tag_of(status.last_manual_sync.as_ref()),
+            latest_mover_status: status.latest_mover_status.as_ref().map(MoverSummary::from_api),
+            latest_image: None,
+            restic: ResticStatus {
+                last_pruned: time_of(restic.last_pruned.as_ref()),
+                last_unlocked: restic.last_unlocked.filter(|text| !text.is_empty()),
+            },
+            conditions: status.conditions.clone().unwrap_or_default(),
+        }
+    }
+
+    /// What a destination's status says.
+    pub fn from_destination(status: &ReplicationDestinationStatus) -> Self {
+        Self {
+            last_sync_time: time_of(status.last_sync_time.as_ref()),
+            last_sync_start_time: time_of(status.last_sync_start_time.as_ref()),
+            last_sync_duration: duration_of(status.last_sync_duration.as_deref()),
+            next_sync_time: time_of(status.next_sync_time.as_ref()),
+            last_manual_sync: tag_of(status.last_manual_sync.as_ref()),
+            latest_mover_status: status.latest_mover_status.as_ref().map(MoverSummary::from_api),
+            latest_image: status.latest_image.as_ref().map(ImageReference::from_reference),
+            restic: ResticStatus::default(),
+            conditions: status.conditions.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Writes this into a source's status; what is not in here stays as it is.
+    pub fn write_to_source(&self, status: &mut ReplicationSourceStatus) {
+        let Self {
+            last_sync_time,
+            last_sync_start_time,
+            last_sync_duration,
+            next_sync_time,
+            last_manual_sync,
+            latest_mover_status,
+            latest_image: _,
+            restic,
+            conditions,
+        } = self;
+        status.last_sync_time = last_sync_time.map(Time);
+        status.last_sync_start_time = last_sync_start_time.map(Time);
+        status.last_sync_duration = last_sync_duration.map(|duration| duration.to_string());
+        status.next_sync_time = next_sync_time.map(Time);
+        status.last_manual_sync = last_manual_sync.clone();
+        status.latest_mover_status = latest_mover_status.as_ref().map(MoverSummary::to_api);
+        status.conditions = (!conditions.is_empty()).then(|| conditions.clone());
+        if status.restic.is_some() || *restic != ResticStatus::default() {
+            let written = status.restic.get_or_insert_default();
+            written.last_pruned = restic.last_pruned.map(Time);
+            written.last_unlocked = restic.last_unlocked.clone();
+        }
+    }
+
+    /// Writes this into a destination's status; what is not in here stays as it is.
+    pub fn write_to_destination(&self, status: &mut ReplicationDestinationStatus) {
+        let Self {
+            last_sync_time,
+            last_sync_start_time,
+            last_sync_duration,
+            next_sync_time,
+            last_manual_sync,
+            latest_mover_status,
+            latest_image,
+            restic: _,
+            conditions,
+        } = self;
+        status.last_sync_time = last_sync_time.map(Time);
+        status.last_sync_start_time = last_sync_start_time.map(Time);
+        status.last_sync_duration = last_sync_duration.map(|duration| duration.to_string());
+        status.next_sync_time = next_sync_time.map(Time);
+        status.last_manual_sync = last_manual_sync.clone();
+        status.latest_mover_status = latest_mover_status.as_ref().map(MoverSummary::to_api);
+        status.latest_image = latest_image.as_ref().map(ImageReference::to_reference);
+        status.conditions = (!conditions.is_empty()).then(|| conditions.clone());
+    }
+}
+
+impl MoverSummary {
+    fn from_api(status: &MoverStatus) -> Self {
+        let result = status.result.map(|result| match result {
+            volsync_api::v1alpha1::MoverResult::Successful => MoverResult::Successful,
+            volsync_api::v1alpha1::MoverResult::Failed => MoverResult::Failed,
+        });
+        Self { result, logs: status.logs.clone().unwrap_or_default() }
+    }
+
+    fn to_api(&self) -> MoverStatus {
+        let result = self.result.map(|result| match result {
+            MoverResult::Successful => volsync_api::v1alpha1::MoverResult::Successful,
+            MoverResult::Failed => volsync_api::v1alpha1::MoverResult::Failed,
+        });
+        MoverStatus { result, logs: Some(self.logs.clone()).filter(|logs| !logs.is_empty()) }
+    }
+}
+
+fn time_of(time: Option<&Time>) -> Option<Timestamp> {
+    time.map(|time| time.0)
+}
+
+/// Text that is not a duration was not written by us and is forgotten.
+fn duration_of(text: Option<&str>) -> Option<GoDuration> {
+    text?.parse().ok()
+}
+
+fn tag_of(tag: Option<&String>) -> Option<String> {
+    tag.filter(|tag| !tag.is_empty()).cloned()
+}

@@ -1,0 +1,108 @@
+//! `SyncPlan`: everything one sync needs, fixed at its start.
+
+use jiff::Timestamp;
+use volsync_contract::Direction;
+
+use crate::{ImageReference, Maintenance, Method, Replication, ResticStatus, Run, Status, Volume};
+
+/// Everything one sync needs.
+///
+/// It depends on the manifest and on when the sync started, and not on the time at which it is
+/// looked at, so it does not change while the sync runs unless the manifest does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyncPlan {
+    /// Namespace of the replication.
+    pub namespace: String,
+    /// Name of the replication.
+    pub name: String,
+    /// Which end this is.
+    pub direction: Direction,
+    /// When the sync started: `lastSyncStartTime`.
+    pub start: Timestamp,
+    /// The manual tag this sync answers to, if a mover is started now. A mover already started
+    /// answers to the tag in its own [`Run`].
+    pub manual_tag: Option<String>,
+    /// The volume.
+    pub volume: Volume,
+    /// How data is moved.
+    pub method: Method,
+    /// What else is done to the repository.
+    pub maintenance: Maintenance,
+}
+
+impl SyncPlan {
+    /// The plan of the sync of `replication` that started at `start`. `restic` is what was recorded
+    /// before that start, and does not change during the sync.
+    pub fn new(replication: &Replication, start: Timestamp, restic: &ResticStatus) -> Self {
+        Self {
+            namespace: replication.namespace.clone(),
+            name: replication.name.clone(),
+            direction: replication.direction,
+            start,
+            manual_tag: replication.trigger.manual_tag().map(str::to_owned),
+            volume: replication.volume.clone(),
+            method: replication.method.clone(),
+            maintenance: Maintenance::due(replication, start, restic),
+        }
+    }
+
+    /// A number for all that a mover is told: two plans of one sync that differ in it need a mover
+    /// each. The manual tag does not count, as no mover is told of it.
+    pub fn fingerprint(&self) -> u32 {
+        let Self {
+            namespace,
+            name,
+            direction,
+            start: _,
+            manual_tag: _,
+            volume,
+            method,
+            maintenance,
+        } = self;
+        let told =
+            format!("{namespace}/{name} {direction:?} {volume:?} {method:?} {maintenance:?}");
+        crate::names::crc32(told.as_bytes())
+    }
+
+    /// What to keep with a mover started for this plan.
+    pub fn run(&self) -> Run {
+        Run {
+            sync_start: Some(self.start),
+            manual_tag: self.manual_tag.clone(),
+            fingerprint: Some(self.fingerprint()),
+        }
+    }
+}
+
+/// What to remove after a sync: its movers, running or ended, its temporary volumes, and every
+/// image made for this replication but the one to keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CleanUpPlan {
+    /// Namespace of the replication.
+    pub namespace: String,
+    /// Name of the replication.
+    pub name: String,
+    /// Which end this is.
+    pub direction: Direction,
+    /// The image that stays: `latestImage`.
+    pub keep_image: Option<ImageReference>,
+    /// Whether a provisioned destination volume goes too.
+    pub remove_volume: bool,
+}
+
+impl CleanUpPlan {
+    /// What to remove when `replication` stands as `status` says.
+    pub fn new(replication: &Replication, status: &Status) -> Self {
+        let remove_volume = match &replication.volume {
+            Volume::Destination { claim, cleanup, .. } => *cleanup && claim.is_none(),
+            Volume::Source { .. } | Volume::External => false,
+        };
+        Self {
+            namespace: replication.namespace.clone(),
+            name: replication.name.clone(),
+            direction: replication.direction,
+            keep_image: status.latest_image.clone(),
+            remove_volume,
+        }
+    }
+}
