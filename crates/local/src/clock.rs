@@ -33,6 +33,7 @@ pub(crate) struct Clock {
     told: UnboundedReceiver<Told>,
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
     watched: Vec<PathBuf>,
     seen: Vec<(PathBuf, Option<(std::time::SystemTime, u64)>)>,
 }
@@ -46,7 +47,8 @@ impl Clock {
         let (terminate, interrupt) =
             (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
         let seen = manifests::fingerprint(&watched);
-        Ok(Self { told, terminate, interrupt, watched, seen })
+        let hangup = listen(SignalKind::hangup())?;
+        Ok(Self { told, terminate, interrupt, hangup, watched, seen })
     }
 
     /// Waits, until `until` at the latest.
@@ -65,6 +67,7 @@ impl Clock {
                 biased;
                 _ = self.terminate.recv() => return Wake::Stop,
                 _ = self.interrupt.recv() => return Wake::Stop,
+                _ = self.hangup.recv() => return Wake::Stop,
                 Some(told) = self.told.recv() => return Wake::Mover(told),
                 () = tokio::time::sleep_until(next) => {}
             }

@@ -85,6 +85,13 @@ impl Live {
         }
     }
 
+    /// Ends its mover at once.
+    pub(crate) fn kill(&self) {
+        if let Slot::Running { mover, .. } = &self.mover {
+            mover.kill();
+        }
+    }
+
     /// The directory of its mover.
     pub(crate) fn mover_directory(&self, state: &StateDirectory) -> PathBuf {
         state.mover(self.resolved.kind(), &self.resolved.name)

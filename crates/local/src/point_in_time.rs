@@ -1,5 +1,6 @@
 //! `Clone` and `Snapshot` on a directory: reflinks where the file system can; refused where it cannot.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -70,7 +71,8 @@ pub(crate) fn make(volume: &Path, copy: &Path) -> Result<(), Error> {
         make_directory(parent)?;
     }
     crate::state_directory::remove(&unfinished)?;
-    Copying::default().tree(volume, &unfinished).map_err(|(path, error)| {
+    let mut copying = Copying { clone: reflink, linked: HashMap::new() };
+    copying.tree(volume, &unfinished).map_err(|(path, error)| {
         failed(format!("{}: {}", path.display(), crate::words::io_reason(&error)))
     })?;
     fs::rename(&unfinished, copy).map_err(|error| failed(crate::words::io_reason(&error)))
@@ -78,10 +80,15 @@ pub(crate) fn make(volume: &Path, copy: &Path) -> Result<(), Error> {
 
 type Failure = (PathBuf, std::io::Error);
 
+fn reflink(to: &File, from: &File) -> std::io::Result<()> {
+    Ok(rustix::fs::ioctl_ficlone(to, from)?)
+}
+
 /// A copy under way; remembers files with several names.
-#[derive(Default)]
 struct Copying {
-    linked: std::collections::HashMap<(u64, u64), PathBuf>,
+    /// Gives the first file the content of the second.
+    clone: fn(&File, &File) -> std::io::Result<()>,
+    linked: HashMap<(u64, u64), PathBuf>,
 }
 
 impl Copying {
@@ -109,7 +116,7 @@ impl Copying {
         }
         let kind = metadata.file_type();
         if kind.is_file() {
-            rustix::fs::ioctl_ficlone(File::create_new(to)?, File::open(from)?)?;
+            (self.clone)(&File::create_new(to)?, &File::open(from)?)?;
         } else if kind.is_symlink() {
             std::os::unix::fs::symlink(fs::read_link(from)?, to)?;
         } else {
@@ -177,6 +184,38 @@ mod tests {
                 assert!(!copy.exists());
             }
         }
+    }
+
+    #[test]
+    fn a_copy_keeps_what_a_mover_would_look_at() {
+        let directory = tempfile::tempdir().unwrap();
+        let (volume, copy) = (directory.path().join("volume"), directory.path().join("copy"));
+        fs::create_dir_all(volume.join("a")).unwrap();
+        fs::write(volume.join("a/file"), "content").unwrap();
+        fs::hard_link(volume.join("a/file"), volume.join("second")).unwrap();
+        rustix::fs::mknodat(
+            CWD,
+            volume.join("pipe"),
+            FileType::Fifo,
+            Mode::from_raw_mode(0o640),
+            0,
+        )
+        .unwrap();
+        rustix::fs::chmod(volume.join("a/file"), Mode::from_raw_mode(0o4751)).unwrap();
+        rustix::fs::chmod(volume.join("a"), Mode::from_raw_mode(0o555)).unwrap();
+        let by_hand = |mut to: &File, mut from: &File| std::io::copy(&mut from, &mut to).map(drop);
+        Copying { clone: by_hand, linked: HashMap::new() }.tree(&volume, &copy).unwrap();
+        for name in ["", "a", "a/file", "second", "pipe"] {
+            let [old, new] =
+                [&volume, &copy].map(|root| fs::symlink_metadata(root.join(name)).unwrap());
+            let seen =
+                |of: &fs::Metadata| (of.mode(), of.uid(), of.mtime(), of.mtime_nsec(), of.nlink());
+            assert_eq!(seen(&old), seen(&new), "{name}");
+        }
+        let inode = |name: &str| fs::metadata(copy.join(name)).unwrap().ino();
+        assert_eq!(inode("a/file"), inode("second"));
+        rustix::fs::chmod(volume.join("a"), Mode::from_raw_mode(0o755)).unwrap();
+        rustix::fs::chmod(copy.join("a"), Mode::from_raw_mode(0o755)).unwrap();
     }
 
     #[test]

@@ -172,8 +172,10 @@ impl Runner {
             {
                 let live = &mut self.lives[index];
                 live.look_again = now.checked_add(TRY_AGAIN).ok();
-                let (kind, name) = (live.resolved.kind(), live.resolved.name.to_string());
-                self.console.change(now, kind, &name, "error", &format!("error: {error}"));
+                if self.mode == Mode::Keep {
+                    let (kind, name) = (live.resolved.kind(), live.resolved.name.to_string());
+                    self.console.change(now, kind, &name, "error", &format!("error: {error}"));
+                }
                 self.give_up(index, now, &error);
             }
         }
@@ -333,7 +335,10 @@ impl Runner {
                 Wake::Mover(told) => {
                     self.take(told, Timestamp::now());
                 }
-                Wake::Stop => return Some(ExitStatus::Transient),
+                Wake::Stop => {
+                    self.lives.iter().for_each(Live::kill);
+                    return Some(ExitStatus::Transient);
+                }
                 Wake::Time | Wake::Manifests => {}
             }
         }

@@ -67,6 +67,7 @@ pub(crate) struct Ending {
 #[derive(Debug)]
 pub(crate) struct Mover {
     pub(crate) id: u64,
+    pid: Option<Pid>,
     stop: Option<oneshot::Sender<()>>,
 }
 
@@ -77,6 +78,15 @@ impl Mover {
             && stop.send(()).is_err()
         {
             tracing::debug!(mover = self.id, "the mover has ended already");
+        }
+    }
+}
+
+impl Mover {
+    /// Ends it at once.
+    pub(crate) fn kill(&self) {
+        if let Some(pid) = self.pid {
+            signal(pid, Signal::KILL);
         }
     }
 }
@@ -107,6 +117,7 @@ pub(crate) fn start(id: u64, start: Start, told: UnboundedSender<Told>) -> Resul
         )?;
     }
     let (stop, stopped) = oneshot::channel();
+    let pid = child.id().and_then(pid);
     let stdout = child.stdout.take();
     let stderr = child.stderr.take();
     tokio::spawn(async move {
@@ -131,7 +142,7 @@ pub(crate) fn start(id: u64, start: Start, told: UnboundedSender<Told>) -> Resul
             tracing::debug!(mover = id, "nobody waits for this mover any more");
         }
     });
-    Ok(Mover { id, stop: Some(stop) })
+    Ok(Mover { id, pid, stop: Some(stop) })
 }
 
 async fn reap(mut child: Child, stop: oneshot::Receiver<()>) -> std::io::Result<ProcessStatus> {

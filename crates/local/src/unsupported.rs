@@ -58,6 +58,16 @@ const TABLE: &[(&str, Verdict)] = &[
     ("status", Honoured),
 ];
 
+/// Fields that one of the kinds makes something else of.
+const BY_KIND: &[(&str, &str, Verdict)] = &[
+    (
+        "ReplicationDestination",
+        "spec.rsync.address",
+        Meaningless("a destination on this machine always listens itself"),
+    ),
+    ("ReplicationSource", "spec.rsync.serviceType", Meaningless(SERVICES)),
+];
+
 /// Paths whose fields below share the verdict: methods that are refused as a whole, what Kubernetes
 /// defines, free maps, and the status, which is written and not read from manifests.
 const WHOLE: &[&str] = &[
@@ -87,7 +97,13 @@ fn entry(path: &str) -> Option<(&'static str, Verdict)> {
 
 /// Everything in a manifest that is not simply honoured: the path of its entry, and the verdict.
 pub(crate) fn verdicts(written: &Value) -> Vec<(&'static str, Verdict)> {
+    let kind = written.get("kind").and_then(Value::as_str).unwrap_or_default();
     let mut found = Vec::new();
+    for (of, path, verdict) in BY_KIND {
+        if *of == kind && written.pointer(&format!("/{}", path.replace('.', "/"))).is_some() {
+            found.push((*path, *verdict));
+        }
+    }
     walk(written, "", &mut found);
     found.sort_by_key(|(path, _)| *path);
     found.dedup();
@@ -150,6 +166,9 @@ mod tests {
         for (path, _) in TABLE {
             assert!(known.iter().any(|known| known == path), "{path} is no field");
         }
+        for (_, path, _) in BY_KIND {
+            assert!(TABLE.iter().any(|(known, _)| known == path), "{path} has no verdict");
+        }
         for path in WHOLE {
             assert!(TABLE.iter().any(|(known, _)| known == path), "{path} has no verdict");
         }
@@ -163,6 +182,9 @@ mod tests {
         }});
         let found = verdicts(&written);
         let found: Vec<_> = found.iter().map(|(path, _)| *path).collect();
+        let destination = json!({"kind": "ReplicationDestination", "spec": {"rsync": {"address": "a", "serviceType": "NodePort"}}});
+        assert_eq!(verdicts(&destination)[0].0, "spec.rsync.address");
+        assert_eq!(verdicts(&destination).len(), 1);
         assert_eq!(found, ["spec.restic", "spec.rsync.capacity", "spec.rsync.moverResources"]);
     }
 }

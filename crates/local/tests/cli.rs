@@ -436,3 +436,76 @@ fn without_reflinks_a_clone_is_refused_and_with_them_it_is_made() {
         }
     }
 }
+
+#[test]
+fn a_second_interrupt_ends_movers_that_do_not_want_to_stop() {
+    let stubborn = "trap '' TERM; n=0; while [ $n -lt 600 ]; do sleep 0.1; n=$((n+1)); done";
+    let machine =
+        Machine::with_mover(&format!("{DESTINATION}---\n{SOURCE}"), &format!("{PEERS}{stubborn}"));
+    let runner = machine.command("run", &[]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let pid = wait_for(&machine.path("state/movers/ReplicationSource/default/photos/pid"));
+    let interrupt =
+        || Command::new("kill").args(["-INT", &runner.id().to_string()]).status().unwrap();
+    interrupt();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    interrupt();
+    let since = std::time::Instant::now();
+    let said = Said::from(runner.wait_with_output().unwrap());
+    assert!(since.elapsed().as_secs() < 5);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let state =
+        fs::read_to_string(Path::new("/proc").join(pid.split(' ').next().unwrap()).join("stat"));
+    let state = state.unwrap_or_default();
+    assert!(state.is_empty() || state.contains(") Z "), "{state}");
+}
+
+#[test]
+fn a_destination_without_a_claim_gets_a_directory_of_its_own() {
+    let provisioned = DESTINATION
+        .replace("destinationPVC: mirror", "capacity: 1Gi\n    accessModes: [ReadWriteOnce]");
+    let machine = Machine::new(&format!("{provisioned}---\n{SOURCE}"));
+    fs::write(machine.path("photos/a"), "hello").unwrap();
+    let said = machine.says("sync", &["--only", "source/photos"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.err.contains("note: --volume mirror="), "{}", said.err);
+    let volume = machine.path("state/volumes/default/volsync-mirror-dst");
+    assert_eq!(fs::read_to_string(volume.join("a")).unwrap(), "hello");
+    assert_eq!(
+        machine.status("ReplicationDestination")["latestImage"]["name"],
+        "volsync-mirror-dst"
+    );
+}
+
+#[test]
+fn keys_of_a_users_own_secret_are_used() {
+    let keys = |end: &str, names: [&str; 3], machine: &Machine| {
+        let text = |name: &str| {
+            let text = fs::read_to_string(machine.path("keys").join(name)).unwrap();
+            format!("  {name}: |\n    {}\n", text.trim_end().replace('\n', "\n    "))
+        };
+        let data: String = names.into_iter().map(text).collect();
+        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: {end}}}\nstringData:\n{data}---\n")
+    };
+    let machine = Machine::new("");
+    fs::create_dir(machine.path("keys")).unwrap();
+    for name in ["source", "destination"] {
+        let mut made = Command::new("ssh-keygen");
+        made.args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"])
+            .arg(machine.path("keys").join(name));
+        assert!(made.status().unwrap().success());
+    }
+    let manifests = format!(
+        "{}{}{}---\n{}",
+        keys("for-mirror", ["destination", "destination.pub", "source.pub"], &machine),
+        keys("for-photos", ["source", "source.pub", "destination.pub"], &machine),
+        DESTINATION.replace("rsync:\n", "rsync:\n    sshKeys: for-mirror\n"),
+        SOURCE.replace("volsync-rsync-dst-src-mirror", "for-photos"),
+    );
+    fs::write(machine.path("photos.yaml"), manifests).unwrap();
+    fs::write(machine.path("photos/a"), "hello").unwrap();
+    let said = machine.says("sync", &[]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(fs::read_to_string(machine.path("mirror/a")).unwrap(), "hello");
+    assert!(machine.status("ReplicationDestination")["rsync"].get("sshKeys").is_none());
+    assert!(!machine.path("state/secrets").exists());
+}

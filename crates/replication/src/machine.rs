@@ -194,6 +194,8 @@ impl Stepping<'_> {
         let mover = &self.seen.mover;
         let (run, ended, ending) = match mover {
             MoverState::NotStarted => return self.attempt(plan),
+            // It is started anew, which may be impossible by now.
+            MoverState::Running { run } if is_outdated(run, &plan) => return self.attempt(plan),
             MoverState::Running { .. } => {
                 self.say(&Synchronizing::SyncInProgress);
                 return self.in_progress(Want::Sync(plan));
@@ -270,7 +272,7 @@ impl Stepping<'_> {
         permanent: bool,
         ended: Timestamp,
     ) -> Step {
-        let changed = run.fingerprint.is_some_and(|fingerprint| fingerprint != plan.fingerprint());
+        let changed = is_outdated(run, &plan);
         // A clock that was set back must not prolong the wait.
         let next = if changed || ended > self.now {
             self.now
@@ -363,6 +365,11 @@ impl Stepping<'_> {
         let want = self.clean_up();
         self.in_progress(want)
     }
+}
+
+/// Whether the manifest has changed since a mover was started, so that it was told other things.
+fn is_outdated(run: &Run, plan: &SyncPlan) -> bool {
+    run.fingerprint.is_some_and(|fingerprint| fingerprint != plan.fingerprint())
 }
 
 fn ending<'a>(attempts: u32, report: Option<&'a Report>, message: &str) -> Ending<'a> {

@@ -1,5 +1,7 @@
 //! One table: given, when, then.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use volsync_api::v1alpha1::{
@@ -287,6 +289,22 @@ fn a_scheduled_sync_that_is_incomplete_is_tried_at_the_next_slot() {
     assert_eq!(idle.status.latest_mover_status.as_ref().unwrap().result, Some(MoverResult::Failed));
     let due = step(&replication, &idle.status, &nothing_seen(), after_noon(3600));
     assert!(matches!(due.want, Want::Sync(_)));
+}
+
+#[test]
+fn the_slot_after_an_incomplete_sync_counts_from_its_end_though_its_mover_was_never_seen_running() {
+    let replication = source(On::Schedule("0 * * * *"));
+    let (status, run) = started(&replication);
+    let waiting = step(
+        &replication,
+        &status,
+        &failed(&run, 1, Retry::Transient, after_noon(5)),
+        after_noon(5),
+    );
+    let mover = MoverState::Succeeded { run, report: incomplete(), ended: after_noon(4000) };
+    let ended = step(&replication, &waiting.status, &seen(mover), after_noon(4000));
+    let idle = step(&replication, &ended.status, &nothing_seen(), after_noon(4001));
+    assert_eq!((idle.want.clone(), idle.look_again), (Want::Nothing, Some(after_noon(7200))));
 }
 
 #[test]

@@ -75,6 +75,9 @@ fn a_time_the_clock_skips_is_skipped_and_one_it_repeats_comes_twice() {
         ("Australia/Lord_Howe", "15 2 * * *", "2024-10-04T15:45:00Z", "2024-10-06T15:15:00Z"),
         ("Australia/Lord_Howe", "45 2 * * *", "2024-10-05T15:00:00Z", "2024-10-05T15:45:00Z"),
         ("Australia/Lord_Howe", "45 1 * * *", "2024-04-06T14:45:00Z", "2024-04-06T15:15:00Z"),
+        // St John's went from 00:01 back to 23:01 of the day before on 7 November 2010.
+        ("America/St_Johns", "0,30 * * * *", "2010-11-07T02:00:00Z", "2010-11-07T02:30:00Z"),
+        ("America/St_Johns", "0,30 * * * *", "2010-11-07T02:30:00Z", "2010-11-07T03:00:00Z"),
         // Samoa had no 30 December 2011.
         ("Pacific/Apia", "0 12 30 12 *", "2010-12-31T00:00:00Z", "2012-12-29T22:00:00Z"),
     ] {
