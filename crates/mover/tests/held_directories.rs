@@ -101,7 +101,7 @@ fn a_locked_tree_is_removed_and_what_links_point_to_stays() {
     fs::write(tree.join("locked/below/file"), "x").unwrap();
     symlink(outside.path(), tree.join("locked/link")).unwrap();
     for directory in ["locked/below", "locked"] {
-        fs::set_permissions(tree.join(directory), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(tree.join(directory), fs::Permissions::from_mode(0o000)).unwrap();
     }
     let top = Root::open(volume.path()).unwrap().dir(&RelPath::root()).unwrap();
     let mut failures = Vec::new();
