@@ -312,8 +312,9 @@ impl Pace {
             self.since_sample = 0;
             let speed = frame.len() as f64 / started.elapsed().as_secs_f64().max(1e-9);
             let link = self.link_bytes / self.link_seconds.max(1e-9);
-            let measured = self.link_bytes > f64::from(1 << 20);
-            self.compressing = packed.is_some() && measured && link < speed * 0.8;
+            let measured = self.link_bytes > f64::from(4 << 20);
+            // The peer's processor pays too: only a link that is much slower is worth it.
+            self.compressing = packed.is_some() && measured && link < speed * 0.4;
         }
         packed.unwrap_or(frame)
     }
