@@ -51,7 +51,15 @@ fn a_directory_that_turns_into_a_link_while_it_is_opened_is_not_followed() {
     let inside = fs::metadata(a.join("d")).unwrap().ino();
     let root = Root::open(volume.path()).unwrap();
     let done = AtomicBool::new(false);
+    // Set as the test ends, also by a failure, which would otherwise wait for the other thread.
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     std::thread::scope(|scope| {
+        let _done = Done(&done);
         scope.spawn(|| {
             let third = volume.path().join("c");
             while !done.load(Ordering::Relaxed) {
@@ -67,7 +75,6 @@ fn a_directory_that_turns_into_a_link_while_it_is_opened_is_not_followed() {
                 }
             }
         }
-        done.store(true, Ordering::Relaxed);
     });
 }
 

@@ -286,3 +286,6 @@ fn session_token() -> Result<u32, Error> {
         .map_err(|source| Error::Volume { what: "prepare", source: source.into() })?;
     Ok(u32::from_le_bytes(token))
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,6 +147,44 @@ pub(super) fn open(stream: ssh::Stream) -> (Outbox, Inbox, Waker, WireBytes, Tas
     (outbox, Inbox { frames }, Waker { frames: frames_in }, wire, Tasks { writer, reader })
 }
 
+/// A link without a channel, for tests that play the other side.
+#[cfg(test)]
+pub(super) fn in_memory() -> (Outbox, Inbox, Waker, WireBytes, Peer) {
+    let (control, control_out) = mpsc::channel(1 << 10);
+    let (data, data_out) = mpsc::channel(1 << 10);
+    let (frames_in, frames) = mpsc::channel(1 << 10);
+    let outbox = Outbox { control, data, stop: Arc::default() };
+    let peer = Peer { to: frames_in.clone(), control: control_out, _data: data_out };
+    (outbox, Inbox { frames }, Waker { frames: frames_in }, WireBytes::default(), peer)
+}
+
+/// The other side of a link [`in_memory`].
+#[cfg(test)]
+#[derive(Debug)]
+pub(super) struct Peer {
+    to: mpsc::Sender<Frame>,
+    control: mpsc::Receiver<Vec<u8>>,
+    _data: mpsc::Receiver<Vec<u8>>,
+}
+
+#[cfg(test)]
+impl Peer {
+    /// Sends a message; one that comes after the end is lost.
+    pub(super) fn send(&self, message: &Message) {
+        let mut frame = BytesMut::from(&message.encode()[..]);
+        let frame = message::next_frame(&mut frame).unwrap();
+        self.to.blocking_send(Ok(frame)).unwrap_or_default();
+    }
+
+    /// The next message of a destination; `None` once it has ended.
+    pub(super) fn receive(&mut self) -> Option<Message> {
+        let frame = self.control.blocking_recv()?;
+        let mut frame = BytesMut::from(&frame[..]);
+        let (tag, body) = message::next_frame(&mut frame).unwrap().unwrap();
+        Some(Message::decode(tag, body).unwrap())
+    }
+}
+
 /// The two tasks of a link.
 #[derive(Debug)]
 pub(super) struct Tasks {
