@@ -17,6 +17,7 @@ use crate::args::{Only, OnlyKind, Work};
 use crate::claims;
 use crate::error::{Error, Origin, Problems};
 use crate::manifests::{self, Manifests, ObjectName};
+use crate::overlap;
 use crate::point_in_time;
 use crate::secrets::{KeySource, Owner, needed};
 use crate::state_directory::StateDirectory;
@@ -84,6 +85,15 @@ pub(crate) fn dereference(
             flag.claim,
             flag.directory.display()
         ));
+    }
+    for source in replications.iter().filter(|one| one.direction() == Direction::Source) {
+        if overlap::is_in(state.path(), &source.directory) {
+            notes.push(format!(
+                "the state directory {}, with private keys, is inside volume {} and is copied with it",
+                state.path().display(),
+                source.claim
+            ));
+        }
     }
     let replications = resolving.problems.or(replications)?;
     if replications.is_empty() {
@@ -199,7 +209,40 @@ impl Resolving<'_> {
                 *source = connected.get(&resolved.name).cloned();
             }
         }
+        self.overlaps(&replications);
         replications
+    }
+
+    /// Refuses destinations that would write over other volumes or over the state directory.
+    fn overlaps(&mut self, replications: &[Resolved]) {
+        const PATH: &str = "spec.rsync.destinationPVC";
+        for (index, destination) in replications.iter().enumerate() {
+            let Some(found) = self.manifests.destinations.get(&destination.name) else { continue };
+            if destination.direction() == Direction::Source {
+                continue;
+            }
+            for (at, other) in replications.iter().enumerate() {
+                // Two destinations of one directory are told once.
+                let told = other.direction() == Direction::Destination
+                    && at < index
+                    && overlap::is_in(&other.directory, &destination.directory)
+                    && overlap::is_in(&destination.directory, &other.directory);
+                if at == index || told {
+                    continue;
+                }
+                if let Some(why) = overlap::conflict(destination, other) {
+                    self.problems.add(&found.origin, PATH, why);
+                }
+            }
+            if overlap::is_in(self.state.path(), &destination.directory) {
+                let why = format!(
+                    "the state directory {} is inside {}, where it would be deleted; choose another with --state-dir",
+                    self.state.path().display(),
+                    destination.directory.display()
+                );
+                self.problems.add(&found.origin, PATH, why);
+            }
+        }
     }
 
     fn one(

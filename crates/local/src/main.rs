@@ -25,6 +25,7 @@ mod lock;
 mod manifests;
 mod observe;
 mod output;
+mod overlap;
 mod point_in_time;
 mod progress;
 mod reconcile;

@@ -360,6 +360,43 @@ fn wait_for(file: &Path) -> String {
 }
 
 #[test]
+fn a_destination_that_would_write_over_something_else_is_refused_before_anything_moves() {
+    let machine = Machine::new(&format!("{DESTINATION}---\n{SOURCE}"));
+    fs::create_dir_all(machine.path("photos/inside")).unwrap();
+    fs::write(machine.path("photos/inside/precious"), "x").unwrap();
+    fs::create_dir(machine.path("mirror/state")).unwrap();
+    fs::create_dir(machine.path("mirror/photos")).unwrap();
+    std::os::unix::fs::symlink("photos/inside", machine.path("link")).unwrap();
+    let cases: [(&[&str], &str); 5] = [
+        (&["--volume", "mirror=photos"], "/photos is volume photos of ReplicationSource"),
+        (&["--volume", "mirror=photos/inside"], "/photos/inside is inside /"),
+        (&["--volume", "mirror=link"], "/link is inside /"),
+        (&["--volume", "photos=mirror/photos"], "/mirror/photos, volume photos"),
+        (&["--state-dir", "mirror/state"], "where it would be deleted"),
+    ];
+    for (flags, expected) in cases {
+        for verb in ["check", "sync"] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_volsync"));
+            command.arg(verb).arg("photos.yaml").current_dir(machine.directory.path());
+            let given = |flag: &str| flags.iter().any(|given| given.starts_with(flag));
+            for volume in ["photos", "mirror"] {
+                if !given(&format!("{volume}=")) {
+                    command.arg("--volume").arg(format!("{volume}={volume}"));
+                }
+            }
+            if !given("--state-dir") {
+                command.args(["--state-dir", "state"]);
+            }
+            command.args(flags).env("VOLSYNC_MOVER_DIR", &machine.movers);
+            let said = Said::from(command.output().unwrap());
+            assert_eq!(said.code, Some(2), "{flags:?}: {said:?}");
+            assert!(said.err.contains(expected), "{flags:?}: {}", said.err);
+        }
+    }
+    assert_eq!(fs::read(machine.path("photos/inside/precious")).unwrap(), b"x");
+}
+
+#[test]
 fn a_killed_runner_leaves_a_mover_that_the_next_one_ends() {
     let machine =
         Machine::with_mover(&format!("{DESTINATION}---\n{SOURCE}"), &format!("{PEERS}sleep 60"));
@@ -453,10 +490,16 @@ fn a_second_interrupt_ends_movers_that_do_not_want_to_stop() {
     let said = Said::from(runner.wait_with_output().unwrap());
     assert!(since.elapsed().as_secs() < 5);
     assert_eq!(said.code, Some(1), "{said:?}");
-    let state =
-        fs::read_to_string(Path::new("/proc").join(pid.split(' ').next().unwrap()).join("stat"));
-    let state = state.unwrap_or_default();
-    assert!(state.is_empty() || state.contains(") Z "), "{state}");
+    // It has been killed; the kernel takes a moment to end it.
+    let stat = Path::new("/proc").join(pid.split(' ').next().unwrap()).join("stat");
+    let ended = || {
+        let state = fs::read_to_string(&stat).unwrap_or_default();
+        state.is_empty() || state.contains(") Z ")
+    };
+    while !ended() && since.elapsed().as_secs() < 10 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(ended());
 }
 
 #[test]
