@@ -25,7 +25,7 @@ pub(crate) enum Error {
     #[error("{path}: the mover is not there")]
     NoMover { path: PathBuf },
     /// A directory below the state directory cannot be made.
-    #[error("cannot make {path}: {source}")]
+    #[error("cannot make {path}: {}", crate::words::io_reason(source))]
     MakeDirectory { path: PathBuf, source: io::Error },
     /// A state file cannot be written.
     #[error("cannot write {path}: {source}")]

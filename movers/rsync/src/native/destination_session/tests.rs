@@ -10,6 +10,7 @@ use volsync_mover::{Kind, Metadata, Monitor, RelPath, Root, Shutdown, Time};
 use super::super::content::ContentHash;
 use super::super::link::Peer;
 use super::super::message::{Entry, Listing, Message, Small, SmallFile, VERSION, Want};
+use super::super::target::unfinished_name;
 use super::{Link, link, run};
 use crate::error::Error;
 
@@ -174,4 +175,32 @@ fn nothing_is_deleted_when_the_source_could_not_read_everything() {
         assert_eq!(fs::read(volume.path().join("file")).unwrap(), TRUE);
         assert_eq!(volume.path().join("extra").exists(), !complete);
     }
+}
+
+#[test]
+fn a_hole_is_empty_also_where_an_interrupted_session_had_left_something() {
+    const SIZE: usize = 1 << 20;
+    let volume = tempfile::tempdir().unwrap();
+    let unfinished = String::from_utf8(unfinished_name(b"file")).unwrap();
+    fs::write(volume.path().join(&unfinished), vec![b'x'; SIZE]).unwrap();
+    let data = vec![b'd'; 4096];
+    let (result, report) = session(volume.path(), |peer| {
+        list(peer, b"file", SIZE, true);
+        let want = wanted(peer);
+        assert_eq!(want.files, [(b"file".to_vec(), SIZE as u64)], "it is to be taken up again");
+        let (id, offset, size) = (want.first_id, 512 << 10, SIZE as u64);
+        peer.send(&Message::Begin { id, size, mtime: Time::default() });
+        peer.send(&Message::Data { id, offset, bytes: Bytes::from(data.clone()) });
+        let mut hash = ContentHash::new();
+        hash.add(offset, &data);
+        peer.send(&Message::Commit { id, hash: hash.finish(size) });
+        goodbye(peer);
+    });
+    result.unwrap();
+    assert_eq!(report.skipped.count, 0);
+    let mut expected = vec![0; SIZE];
+    expected[512 << 10..][..data.len()].copy_from_slice(&data);
+    let content = fs::read(volume.path().join("file")).unwrap();
+    assert!(content == expected, "what the source does not have shows through");
+    assert!(!volume.path().join(unfinished).exists());
 }
