@@ -28,25 +28,25 @@ pub(crate) enum Error {
     #[error("cannot make {path}: {}", crate::words::io_reason(source))]
     MakeDirectory { path: PathBuf, source: io::Error },
     /// A state file cannot be written.
-    #[error("cannot write {path}: {source}")]
+    #[error("cannot write {path}: {}", crate::words::io_reason(source))]
     WriteFile { path: PathBuf, source: io::Error },
     /// A state file cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {}", crate::words::io_reason(source))]
     ReadFile { path: PathBuf, source: io::Error },
     /// A state file does not say what it should.
     #[error("cannot make sense of {path}: {why}")]
     ParseFile { path: PathBuf, why: String },
     /// A file of ours cannot be removed.
-    #[error("cannot remove {path}: {source}")]
+    #[error("cannot remove {path}: {}", crate::words::io_reason(source))]
     RemoveFile { path: PathBuf, source: io::Error },
     /// A point-in-time copy was not made.
     #[error("cannot copy {path}: {why}")]
     PointInTime { path: PathBuf, why: String },
     /// A mover process was not started.
-    #[error("cannot start {path}: {source}")]
+    #[error("cannot start {path}: {}", crate::words::io_reason(source))]
     StartMover { path: PathBuf, source: io::Error },
     /// The operating system refused signals, threads or the like.
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}: {}", crate::words::io_reason(source))]
     System { action: &'static str, source: io::Error },
     /// No key could be generated.
     #[error("cannot generate an SSH key: {why}")]
