@@ -167,6 +167,14 @@ pub(super) struct Peer {
     _data: mpsc::Receiver<Vec<u8>>,
 }
 
+/// The connection ends with its other side.
+#[cfg(test)]
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.to.try_send(Ok(None)).unwrap_or_default();
+    }
+}
+
 #[cfg(test)]
 impl Peer {
     /// Sends a message; one that comes after the end is lost.
