@@ -42,6 +42,8 @@ pub(crate) enum Verb {
     Test(TestOptions),
     /// Measure a mover against the real tool, in the same run
     Bench(BenchOptions),
+    /// Start, stop or look at the project's own one-node Kubernetes
+    Cluster(ClusterOptions),
     /// Write deploy/crds from the Rust types
     Crdgen,
     /// Check the dependency rules, names and sizes of docs/architecture.md
@@ -144,6 +146,33 @@ impl Workload {
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
+}
+
+/// Options of `cluster`.
+#[derive(Debug, Args)]
+pub(crate) struct ClusterOptions {
+    /// What to do with it
+    #[command(subcommand)]
+    pub(crate) verb: ClusterVerb,
+}
+
+/// What can be done with the cluster.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterVerb {
+    /// Build what is missing (a quarter of an hour the first time), start it, wait until it is ready
+    Up,
+    /// Stop it; only what it started is ended
+    Down {
+        /// Also remove its state: what the next `up` starts from is empty
+        #[arg(long)]
+        purge: bool,
+    },
+    /// Say what runs; exit status 1 unless the node is ready
+    Status,
+    /// Use every facility once: volumes, snapshots, clones, block, Services, DNS, exec
+    Check,
+    /// Hold its CSI driver to the CSI specification
+    Sanity,
 }
 
 /// How a result is printed.

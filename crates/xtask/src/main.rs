@@ -1,8 +1,9 @@
-//! Developer verbs: `cargo xtask setup|demo|test|bench|crdgen|tidy`.
+//! Developer verbs: `cargo xtask setup|demo|test|bench|cluster|crdgen|tidy`.
 #![allow(clippy::print_stdout, reason = "a developer tool answers on standard output")]
 
 mod args;
 mod bench;
+mod cluster;
 mod command;
 mod crdgen;
 mod demo;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Verb::Demo(options) => demo::demo(&options),
         Verb::Test(options) => test::test(&options),
         Verb::Bench(options) => bench::bench(&options),
+        Verb::Cluster(options) => cluster::cluster(&options),
         Verb::Crdgen => crdgen::crdgen(),
         Verb::Tidy => tidy::tidy(),
     };

@@ -18,6 +18,8 @@ pub(crate) enum Need {
     Test,
     /// `cargo xtask bench`.
     Bench,
+    /// `cargo xtask cluster`.
+    Cluster,
     /// The lints.
     Lint,
 }
@@ -31,7 +33,7 @@ struct Wanted {
 }
 
 const WANTED: &[Wanted] = {
-    use Need::{Bench, Demo, Test};
+    use Need::{Bench, Cluster, Demo, Test};
     &[
         Wanted {
             program: "cc",
@@ -123,6 +125,84 @@ const WANTED: &[Wanted] = {
             needs: &[Bench],
             why: "unpacks the source tree",
         },
+        Wanted {
+            program: "containerd",
+            package: "containerd",
+            needs: &[Cluster],
+            why: "runs the cluster's containers",
+        },
+        Wanted {
+            program: "runc",
+            package: "runc",
+            needs: &[Cluster],
+            why: "starts each container",
+        },
+        Wanted {
+            program: "buildah",
+            package: "buildah",
+            needs: &[Cluster],
+            why: "builds the cluster's images",
+        },
+        Wanted {
+            program: "iptables",
+            package: "iptables",
+            needs: &[Cluster],
+            why: "makes Services reachable",
+        },
+        Wanted {
+            program: "conntrack",
+            package: "conntrack",
+            needs: &[Cluster],
+            why: "lets kube-proxy forget connections",
+        },
+        Wanted {
+            program: "socat",
+            package: "socat",
+            needs: &[Cluster],
+            why: "forwards ports into pods",
+        },
+        Wanted {
+            program: "ethtool",
+            package: "ethtool",
+            needs: &[Cluster],
+            why: "is asked for by the kubelet",
+        },
+        Wanted {
+            program: "busybox",
+            package: "busybox-static",
+            needs: &[Cluster],
+            why: "is all that test pods contain",
+        },
+        Wanted {
+            program: "envsubst",
+            package: "gettext-base",
+            needs: &[Cluster],
+            why: "fills in the cluster's settings",
+        },
+        Wanted {
+            program: "mkfs.ext4",
+            package: "e2fsprogs",
+            needs: &[Cluster],
+            why: "makes volumes that fill up",
+        },
+        Wanted {
+            program: "losetup",
+            package: "mount",
+            needs: &[Cluster],
+            why: "attaches block volumes",
+        },
+        Wanted {
+            program: "openssl",
+            package: "openssl",
+            needs: &[Cluster],
+            why: "makes the cluster's certificates",
+        },
+        Wanted {
+            program: "gcc",
+            package: "build-essential",
+            needs: &[Cluster],
+            why: "builds the pause container",
+        },
     ]
 };
 
@@ -159,6 +239,9 @@ pub(crate) fn setup(needs: Vec<Need>) -> Result<()> {
     }
     if needs.contains(&Need::Test) {
         check_kernel()?;
+    }
+    if needs.contains(&Need::Cluster) {
+        check_cluster()?;
     }
     if needs.contains(&Need::Lint) {
         install_cargo_deny()?;
@@ -251,6 +334,22 @@ fn check_kernel() -> Result<()> {
     if !std::path::Path::new("/dev/fuse").exists() {
         bail!(
             "this machine has no /dev/fuse, on which tests mount a file system that fails on purpose"
+        );
+    }
+    Ok(())
+}
+
+/// What the cluster needs and no program shows.
+fn check_cluster() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("the cluster runs as root: it mounts volumes and makes network interfaces");
+    }
+    if !std::path::Path::new("/usr/lib/cni/bridge").exists() {
+        install(&["containernetworking-plugins"])?;
+    }
+    if find("go").is_none() {
+        bail!(
+            "the cluster is built from Go modules: install Go 1.26 or later from https://go.dev/dl"
         );
     }
     Ok(())

@@ -1,0 +1,38 @@
+//! The project's own one-node Kubernetes, by the scripts in `test-e2e/cluster`.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::args::{ClusterOptions, ClusterVerb};
+use crate::command::run;
+use crate::setup::{self, Need};
+use crate::{args, repository};
+
+/// Carries out one verb.
+pub(crate) fn cluster(options: &ClusterOptions) -> Result<()> {
+    match options.verb {
+        ClusterVerb::Up => {
+            setup::setup(vec![Need::Cluster])?;
+            script("build.sh", &["--if-missing"])?;
+            script("up.sh", &[])
+        }
+        ClusterVerb::Down { purge: true } => script("down.sh", &["--purge"]),
+        ClusterVerb::Down { purge: false } => script("down.sh", &[]),
+        ClusterVerb::Status => script("status.sh", &[]),
+        ClusterVerb::Check => script("check.sh", &[]),
+        ClusterVerb::Sanity => {
+            setup::setup(vec![Need::Cluster])?;
+            script("build.sh", &["--if-missing", "hostdir", "csi-sanity"])?;
+            script("sanity.sh", &[])
+        }
+    }
+}
+
+/// Runs a script of the cluster, which also finds what only root has on its path.
+fn script(name: &str, arguments: &[&str]) -> Result<()> {
+    let script: PathBuf = repository::root().join("test-e2e/cluster").join(name);
+    let path = std::env::join_paths(args::search_path())?;
+    run(Command::new(script).args(arguments).env("PATH", path))
+}
