@@ -165,6 +165,17 @@ fn attributes_come_back_as_they_were_set() {
             .unwrap();
         assert!(!differences(&want, &top.metadata(name, AttributesWanted::All).unwrap()).any());
     }
+
+    let bare = Metadata { xattrs: Vec::new(), ..want };
+    apply_to_file(&file, &bare, &have, &privileges, &mut |attribute| not_kept.push(attribute))
+        .unwrap();
+    assert_eq!(file_metadata_and_xattrs(&file).unwrap().xattrs, [], "removed from an open file");
+    let have = top.metadata(b"dir", AttributesWanted::All).unwrap();
+    let bare = Metadata { xattrs: Vec::new(), ..have.clone() };
+    apply_at(&top, b"dir", &bare, &have, &privileges, &mut |attribute| not_kept.push(attribute))
+        .unwrap();
+    let have = top.metadata(b"dir", AttributesWanted::All).unwrap();
+    assert_eq!(have.xattrs, [], "removed by name");
     assert!(not_kept.is_empty(), "{not_kept:?}");
 }
 

@@ -186,8 +186,10 @@ fn only_attributes_that_changed_are_set() {
     pair.sync_completely();
     make.mode(&make.path("dir/file7"), 0o600);
     make.mode(&make.path("dir"), 0o700);
+    let stray = pair.destination().join("dir/file9");
+    rustix::fs::setxattr(&stray, "user.stray", b"x", rustix::fs::XattrFlags::CREATE).unwrap();
     let counts = pair.sync_completely().source.report().counts;
-    assert_eq!((counts.files_sent, counts.attributes_changed), (0, 2), "{counts:?}");
+    assert_eq!((counts.files_sent, counts.attributes_changed), (0, 3), "{counts:?}");
     compare::assert_same(pair.source(), pair.destination());
 }
 
