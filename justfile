@@ -56,6 +56,10 @@ crds:
 bench name *options:
     cargo xtask bench {{name}} {{options}}
 
+# Build a container image: localhost/volsync-NAME:dev
+image name:
+    cargo xtask image {{name}}
+
 # Run one scenario folder of test-e2e/scenarios
 scenario name:
     cargo build --workspace --all-targets

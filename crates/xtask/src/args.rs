@@ -42,6 +42,8 @@ pub(crate) enum Verb {
     Test(TestOptions),
     /// Measure a mover against the real tool, in the same run
     Bench(BenchOptions),
+    /// Build container images of this checkout, all unless named: mover-rsync
+    Image(ImageOptions),
     /// Start, stop or look at the project's own one-node Kubernetes
     Cluster(ClusterOptions),
     /// Write deploy/crds from the Rust types
@@ -148,6 +150,13 @@ impl Workload {
     }
 }
 
+/// Options of `image`.
+#[derive(Debug, Args)]
+pub(crate) struct ImageOptions {
+    /// Which images
+    pub(crate) names: Vec<String>,
+}
+
 /// Options of `cluster`.
 #[derive(Debug, Args)]
 pub(crate) struct ClusterOptions {
@@ -169,6 +178,8 @@ pub(crate) enum ClusterVerb {
     },
     /// Say what runs; exit status 1 unless the node is ready
     Status,
+    /// Build all images and import them as localhost/volsync-NAME:dev
+    LoadImages,
     /// Use every facility once: volumes, snapshots, clones, block, Services, DNS, exec
     Check,
     /// Hold its CSI driver to the CSI specification

@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::args::{ClusterOptions, ClusterVerb};
 use crate::command::run;
 use crate::setup::{self, Need};
-use crate::{args, repository};
+use crate::{args, image, repository};
 
 /// Carries out one verb.
 pub(crate) fn cluster(options: &ClusterOptions) -> Result<()> {
@@ -21,6 +21,9 @@ pub(crate) fn cluster(options: &ClusterOptions) -> Result<()> {
         ClusterVerb::Down { purge: true } => script("down.sh", &["--purge"]),
         ClusterVerb::Down { purge: false } => script("down.sh", &[]),
         ClusterVerb::Status => script("status.sh", &[]),
+        ClusterVerb::LoadImages => {
+            image::for_each_archive(|archive| script("import.sh", &[&archive.to_string_lossy()]))
+        }
         ClusterVerb::Check => script("check.sh", &[]),
         ClusterVerb::Sanity => {
             setup::setup(vec![Need::Cluster])?;

@@ -1,4 +1,4 @@
-//! Developer verbs: `cargo xtask setup|demo|test|bench|cluster|crdgen|tidy`.
+//! Developer verbs: `cargo xtask setup|demo|test|bench|image|cluster|crdgen|tidy`.
 #![allow(clippy::print_stdout, reason = "a developer tool answers on standard output")]
 
 mod args;
@@ -7,6 +7,7 @@ mod cluster;
 mod command;
 mod crdgen;
 mod demo;
+mod image;
 mod repository;
 mod setup;
 mod table;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         Verb::Demo(options) => demo::demo(&options),
         Verb::Test(options) => test::test(&options),
         Verb::Bench(options) => bench::bench(&options),
+        Verb::Image(options) => image::image(&options),
         Verb::Cluster(options) => cluster::cluster(&options),
         Verb::Crdgen => crdgen::crdgen(),
         Verb::Tidy => tidy::tidy(),

@@ -18,6 +18,8 @@ pub(crate) enum Need {
     Test,
     /// `cargo xtask bench`.
     Bench,
+    /// `cargo xtask image`.
+    Image,
     /// `cargo xtask cluster`.
     Cluster,
     /// The lints.
@@ -33,7 +35,7 @@ struct Wanted {
 }
 
 const WANTED: &[Wanted] = {
-    use Need::{Bench, Cluster, Demo, Test};
+    use Need::{Bench, Cluster, Demo, Image, Test};
     &[
         Wanted {
             program: "cc",
@@ -203,6 +205,12 @@ const WANTED: &[Wanted] = {
             needs: &[Cluster],
             why: "builds the pause container",
         },
+        Wanted {
+            program: "musl-gcc",
+            package: "musl-tools",
+            needs: &[Image],
+            why: "builds static binaries",
+        },
     ]
 };
 
@@ -224,6 +232,10 @@ pub(crate) fn setup(needs: Vec<Need>) -> Result<()> {
         );
         packages.push("linux-source");
     }
+    if needs.contains(&Need::Image) && image_builder().is_none() {
+        eprintln!("missing buildah, podman or docker: one of them builds images (package buildah)");
+        packages.push("buildah");
+    }
     packages.sort_unstable();
     packages.dedup();
     if !packages.is_empty() {
@@ -239,6 +251,9 @@ pub(crate) fn setup(needs: Vec<Need>) -> Result<()> {
     }
     if needs.contains(&Need::Test) {
         check_kernel()?;
+    }
+    if needs.contains(&Need::Image) {
+        add_static_target()?;
     }
     if needs.contains(&Need::Cluster) {
         check_cluster()?;
@@ -353,6 +368,29 @@ fn check_cluster() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What static binaries are built for: its C library still resolves names when it is linked in.
+pub(crate) fn static_target() -> String {
+    format!("{}-unknown-linux-musl", std::env::consts::ARCH)
+}
+
+/// A toolchain that does not come from rustup has the target or says so itself.
+fn add_static_target() -> Result<()> {
+    if find("rustup").is_none() {
+        return Ok(());
+    }
+    run(Command::new("rustup").current_dir(repository::root()).args([
+        "--quiet",
+        "target",
+        "add",
+        &static_target(),
+    ]))
+}
+
+/// What builds images: the first of these that is installed.
+pub(crate) fn image_builder() -> Option<&'static str> {
+    ["buildah", "podman", "docker"].into_iter().find(|program| find(program).is_some())
 }
 
 fn install_cargo_deny() -> Result<()> {
