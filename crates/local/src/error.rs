@@ -49,8 +49,8 @@ pub(crate) enum Error {
     #[error("cannot {action}: {}", crate::words::io_reason(source))]
     System { action: &'static str, source: io::Error },
     /// No key could be generated.
-    #[error("cannot generate an SSH key: {why}")]
-    GenerateKey { why: String },
+    #[error(transparent)]
+    GenerateKey(#[from] volsync_keys::GenerateKeyError),
 }
 
 impl Error {
@@ -70,7 +70,7 @@ impl Error {
             | Self::PointInTime { .. }
             | Self::StartMover { .. }
             | Self::System { .. }
-            | Self::GenerateKey { .. } => Retry::Transient,
+            | Self::GenerateKey(_) => Retry::Transient,
         }
     }
 
@@ -94,7 +94,7 @@ impl Error {
             | Self::PointInTime { .. }
             | Self::StartMover { .. }
             | Self::System { .. }
-            | Self::GenerateKey { .. } => None,
+            | Self::GenerateKey(_) => None,
         }
     }
 }

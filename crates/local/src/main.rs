@@ -19,7 +19,6 @@ mod claims;
 mod clock;
 mod dereference;
 mod error;
-mod keys;
 mod live;
 mod lock;
 mod manifests;

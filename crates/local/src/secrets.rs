@@ -10,7 +10,6 @@ use volsync_contract::paths::keys;
 use volsync_replication::names;
 
 use crate::error::Error;
-use crate::keys::generate;
 use crate::manifests::{ObjectName, SecretData};
 use crate::state_directory::{self, StateDirectory};
 
@@ -84,7 +83,7 @@ fn main_secret(state: &StateDirectory, owner: &Owner) -> Result<SecretData, Erro
     {
         return Ok(main);
     }
-    let (source, destination) = (generate()?, generate()?);
+    let (source, destination) = (volsync_keys::generate()?, volsync_keys::generate()?);
     let main = SecretData(BTreeMap::from([
         (keys::SOURCE.to_owned(), source.private),
         (keys::SOURCE_PUB.to_owned(), source.public),

@@ -61,6 +61,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("volsync-replication", &["volsync-api", "volsync-volume", "volsync-contract"]),
     ("volsync-mover", &["volsync-volume", "volsync-contract"]),
     ("volsync-bucket", &[]),
+    ("volsync-keys", &[]),
     ("volsync-mover-rsync", &["volsync-volume", "volsync-contract", "volsync-mover"]),
     ("volsync-mover-syncthing", &["volsync-volume", "volsync-contract", "volsync-mover"]),
     (
@@ -73,11 +74,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "volsync-local",
-        &["volsync-api", "volsync-volume", "volsync-contract", "volsync-replication"],
+        &["volsync-api", "volsync-volume", "volsync-contract", "volsync-keys", "volsync-replication"],
     ),
     (
         "volsync-controller",
-        &["volsync-api", "volsync-volume", "volsync-contract", "volsync-replication"],
+        &["volsync-api", "volsync-volume", "volsync-contract", "volsync-keys", "volsync-replication"],
     ),
     ("kubectl-volsync", &["volsync-api"]),
     ("volsync-testing", &["volsync-api", "volsync-volume", "volsync-contract"]),
@@ -100,7 +101,7 @@ const PURE: &[&str] = &["tokio", "hyper", "reqwest", "kube", "k8s-openapi"];
 const KUBE: &[(&str, &[&str])] = &[
     ("volsync-api", &["derive"]),
     ("volsync-local", &["derive"]),
-    ("volsync-controller", &["derive", "client", "runtime"]),
+    ("volsync-controller", &["derive", "client", "runtime", "rustls-tls", "aws-lc-rs"]),
     ("kubectl-volsync", &["derive", "client"]),
 ];
 

@@ -1,4 +1,4 @@
-//! SSH keys as `ssh-keygen -t rsa -b 4096` makes them.
+//! SSH keys as `ssh-keygen -t rsa -b 4096` makes them, for replications whose manifests bring none.
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
@@ -6,17 +6,28 @@ use ssh_key::private::{RsaKeypair, RsaPrivateKey};
 use ssh_key::public::RsaPublicKey;
 use ssh_key::{LineEnding, Mpint, PrivateKey};
 
-use crate::error::Error;
-
-/// A private key and its public key, in OpenSSH's text forms. `Debug` shows neither.
-pub(crate) struct SshKey {
-    pub(crate) private: Vec<u8>,
-    pub(crate) public: Vec<u8>,
+/// A private key and its public key. `Debug` shows neither.
+pub struct SshKey {
+    /// In the form of `PROTOCOL.key` of OpenSSH, armoured.
+    pub private: Vec<u8>,
+    /// One line: the algorithm and the key in base64 (RFC 4253, section 6.6), with a line feed.
+    pub public: Vec<u8>,
 }
 
-/// A new RSA key of 4 096 bits without comment or passphrase.
-pub(crate) fn generate() -> Result<SshKey, Error> {
-    let failed = |why: &dyn std::fmt::Display| Error::GenerateKey { why: why.to_string() };
+impl std::fmt::Debug for SshKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SshKey")
+    }
+}
+
+/// No key could be generated.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot generate an SSH key: {0}")]
+pub struct GenerateKeyError(String);
+
+/// A new RSA key of 4 096 bits without comment or passphrase. Takes a second or so of one core.
+pub fn generate() -> Result<SshKey, GenerateKeyError> {
+    let failed = |why: &dyn std::fmt::Display| GenerateKeyError(why.to_string());
     let pair = KeyPair::generate(KeySize::Rsa4096).map_err(|error| failed(&error))?;
     let der = pair.as_der().map_err(|error| failed(&error))?;
     let numbers = rsa_numbers(der.as_ref()).ok_or_else(|| failed(&"its encoding is not PKCS#8"))?;
