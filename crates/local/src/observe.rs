@@ -20,7 +20,7 @@ pub(crate) fn observe(live: &Live, state: &StateDirectory, blocked: Option<Strin
 fn mover(live: &Live) -> MoverState {
     match &live.mover {
         Slot::Empty => MoverState::NotStarted,
-        Slot::Running { run, .. } => MoverState::Running { run: run.clone() },
+        Slot::Running { run, .. } => MoverState::Running { run: run.clone(), stalled: None },
         Slot::Ended { run, ending, ended } => match &ending.report {
             Some(report) if report.outcome == Outcome::Complete => MoverState::Succeeded {
                 run: run.clone(),

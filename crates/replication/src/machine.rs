@@ -37,7 +37,7 @@ pub struct Step {
 }
 
 /// What a shell should make true.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[allow(
     clippy::large_enum_variant,
     reason = "one is made a step and matched at once, none are kept in numbers"
@@ -195,9 +195,14 @@ impl Stepping<'_> {
         let (run, ended, ending) = match mover {
             MoverState::NotStarted => return self.attempt(plan),
             // It is started anew, which may be impossible by now.
-            MoverState::Running { run } if is_outdated(run, &plan) => return self.attempt(plan),
-            MoverState::Running { .. } => {
-                self.say(&Synchronizing::SyncInProgress);
+            MoverState::Running { run, .. } if is_outdated(run, &plan) => {
+                return self.attempt(plan);
+            }
+            MoverState::Running { stalled, .. } => {
+                match stalled {
+                    Some(why) => self.blocked(why),
+                    None => self.say(&Synchronizing::SyncInProgress),
+                }
                 return self.in_progress(Want::Sync(plan));
             }
             MoverState::Succeeded { run, report, ended } => {
@@ -252,15 +257,20 @@ impl Stepping<'_> {
             self.say(&Synchronizing::SyncInProgress);
             return self.in_progress(Want::Sync(plan));
         };
-        let known = conditions::find(&self.status.conditions)
-            .is_some_and(|condition| condition.reason == "Error" && condition.message == *why);
-        if !known {
-            self.happenings.push(Happening::Blocked { message: why.clone() });
-        }
-        self.say(&Synchronizing::Error(why.clone()));
+        self.blocked(why);
         let look_again =
             if self.replication.paused { None } else { Some(after(self.now, BLOCKED_RECHECK)) };
         self.finish(Want::Nothing, look_again)
+    }
+
+    /// Says why a sync does not go on, once as an event.
+    fn blocked(&mut self, why: &str) {
+        let known = conditions::find(&self.status.conditions)
+            .is_some_and(|condition| condition.reason == "Error" && condition.message == why);
+        if !known {
+            self.happenings.push(Happening::Blocked { message: why.to_owned() });
+        }
+        self.say(&Synchronizing::Error(why.to_owned()));
     }
 
     fn failed(

@@ -36,10 +36,13 @@ pub enum MoverState {
     /// There is none.
     #[default]
     NotStarted,
-    /// It runs.
+    /// It runs, or will.
     Running {
         /// What it was started for.
         run: Run,
+        /// Why it has not begun, if that will not pass by itself, such as an image that cannot be
+        /// pulled.
+        stalled: Option<String>,
     },
     /// It ended and reported that it moved everything, or what it could not.
     ///
@@ -72,7 +75,7 @@ impl MoverState {
     pub const fn run(&self) -> Option<&Run> {
         match self {
             Self::NotStarted => None,
-            Self::Running { run } | Self::Succeeded { run, .. } | Self::Failed { run, .. } => {
+            Self::Running { run, .. } | Self::Succeeded { run, .. } | Self::Failed { run, .. } => {
                 Some(run)
             }
         }

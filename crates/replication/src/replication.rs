@@ -1,6 +1,7 @@
 //! `Replication`: a manifest that was found to be right.
 
 use jiff::Timestamp;
+use volsync_api::v1alpha1::MoverConfig;
 use volsync_contract::Direction;
 use volsync_volume::{VolumeMode, VolumeOptions};
 
@@ -10,7 +11,7 @@ use crate::{Method, Reference, Trigger};
 ///
 /// Only [`validate_source`](crate::validate_source) and
 /// [`validate_destination`](crate::validate_destination) make one from a manifest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Replication {
     /// Its namespace; `default` unless the manifest says otherwise.
     pub namespace: String,
@@ -28,6 +29,8 @@ pub struct Replication {
     pub volume: Volume,
     /// How data is moved.
     pub method: Method,
+    /// How the user wants the mover's pod to be.
+    pub pod: MoverConfig,
     pub(crate) references: Vec<Reference>,
 }
 

@@ -1,6 +1,7 @@
 //! `SyncPlan`: everything one sync needs, fixed at its start.
 
 use jiff::Timestamp;
+use volsync_api::v1alpha1::MoverConfig;
 use volsync_contract::Direction;
 
 use crate::{ImageReference, Maintenance, Method, Replication, ResticStatus, Run, Status, Volume};
@@ -9,7 +10,7 @@ use crate::{ImageReference, Maintenance, Method, Replication, ResticStatus, Run,
 ///
 /// It depends on the manifest and on when the sync started, and not on the time at which it is
 /// looked at, so it does not change while the sync runs unless the manifest does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SyncPlan {
     /// Namespace of the replication.
     pub namespace: String,
@@ -26,6 +27,8 @@ pub struct SyncPlan {
     pub volume: Volume,
     /// How data is moved.
     pub method: Method,
+    /// How the user wants the mover's pod to be.
+    pub pod: MoverConfig,
     /// What else is done to the repository.
     pub maintenance: Maintenance,
 }
@@ -42,6 +45,7 @@ impl SyncPlan {
             manual_tag: replication.trigger.manual_tag().map(str::to_owned),
             volume: replication.volume.clone(),
             method: replication.method.clone(),
+            pod: replication.pod.clone(),
             maintenance: Maintenance::due(replication, start, restic),
         }
     }
@@ -57,10 +61,12 @@ impl SyncPlan {
             manual_tag: _,
             volume,
             method,
+            pod,
             maintenance,
         } = self;
-        let told =
-            format!("{namespace}/{name} {direction:?} {volume:?} {method:?} {maintenance:?}");
+        let told = format!(
+            "{namespace}/{name} {direction:?} {volume:?} {method:?} {pod:?} {maintenance:?}"
+        );
         crate::names::crc32(told.as_bytes())
     }
 

@@ -41,42 +41,43 @@ pub fn validate_source(
         }
     }
     let claim = claim.unwrap_or_default();
-    let mut found: Vec<(Method, Volume)> = Vec::new();
+    let mut found: Vec<(Method, Volume, MoverConfig)> = Vec::new();
     if let Some(rsync) = &spec.rsync {
         let volume = check.source_volume("spec.rsync", &rsync.volume, &claim);
-        check.ssh_mover("spec.rsync", &rsync.mover);
-        found.push((check.rsync_source(rsync), volume));
+        let pod = check.ssh_mover("spec.rsync", &rsync.mover);
+        found.push((check.rsync_source(rsync), volume, pod));
     }
     if let Some(tls) = &spec.rsync_tls {
         let volume = check.source_volume("spec.rsyncTLS", &tls.volume, &claim);
-        check.mover("spec.rsyncTLS", &tls.mover);
-        found.push((check.rsync_tls_source(tls), volume));
+        let pod = check.mover("spec.rsyncTLS", &tls.mover);
+        found.push((check.rsync_tls_source(tls), volume, pod));
     }
     if let Some(rclone) = &spec.rclone {
         let volume = check.source_volume("spec.rclone", &rclone.volume, &claim);
-        check.mover("spec.rclone", &rclone.mover);
+        let pod = check.mover("spec.rclone", &rclone.mover);
         check.custom_ca("spec.rclone", rclone.custom_ca.as_ref());
         let method = check.rclone(
             &rclone.rclone_config,
             &rclone.rclone_config_section,
             &rclone.rclone_dest_path,
         );
-        found.push((method, volume));
+        found.push((method, volume, pod));
     }
     if let Some(restic) = &spec.restic {
         let volume = check.source_volume("spec.restic", &restic.volume, &claim);
-        check.mover("spec.restic", &restic.mover);
+        let pod = check.mover("spec.restic", &restic.mover);
         check.custom_ca("spec.restic", restic.custom_ca.as_ref());
         check.cache(restic.cache_capacity.as_ref(), restic.cache_access_modes.as_deref());
-        found.push((check.restic_source(restic), volume));
+        found.push((check.restic_source(restic), volume, pod));
     }
     if let Some(syncthing) = &spec.syncthing {
-        check.mover("spec.syncthing", &syncthing.mover);
+        let pod = check.mover("spec.syncthing", &syncthing.mover);
         let options = VolumeOptions::new(CopyMethod::Direct);
-        found.push((check.syncthing(syncthing), Volume::Source { claim: claim.clone(), options }));
+        let volume = Volume::Source { claim: claim.clone(), options };
+        found.push((check.syncthing(syncthing), volume, pod));
     }
     if let Some(external) = external {
-        found.push((Method::External(external), Volume::External));
+        found.push((Method::External(external), Volume::External, MoverConfig::default()));
     }
     check.finish(&source.metadata, Direction::Source, trigger, spec.paused, found)
 }
@@ -90,39 +91,40 @@ pub fn validate_destination(
     let mut check = Check::new(zone);
     let spec = &destination.spec;
     let trigger = check.trigger(spec.trigger.as_ref());
-    let mut found: Vec<(Method, Volume)> = Vec::new();
+    let mut found: Vec<(Method, Volume, MoverConfig)> = Vec::new();
     if let Some(rsync) = &spec.rsync {
         let volume =
             check.destination_volume("spec.rsync", &rsync.volume, rsync.volume_mode.as_deref());
-        check.ssh_mover("spec.rsync", &rsync.mover);
-        found.push((check.rsync_destination(rsync), volume));
+        let pod = check.ssh_mover("spec.rsync", &rsync.mover);
+        found.push((check.rsync_destination(rsync), volume, pod));
     }
     if let Some(tls) = &spec.rsync_tls {
         let volume =
             check.destination_volume("spec.rsyncTLS", &tls.volume, tls.volume_mode.as_deref());
-        check.mover("spec.rsyncTLS", &tls.mover);
-        found.push((check.rsync_tls_destination(tls), volume));
+        let pod = check.mover("spec.rsyncTLS", &tls.mover);
+        found.push((check.rsync_tls_destination(tls), volume, pod));
     }
     if let Some(rclone) = &spec.rclone {
         let volume = check.destination_volume("spec.rclone", &rclone.volume, None);
-        check.mover("spec.rclone", &rclone.mover);
+        let pod = check.mover("spec.rclone", &rclone.mover);
         check.custom_ca("spec.rclone", rclone.custom_ca.as_ref());
         let method = check.rclone(
             &rclone.rclone_config,
             &rclone.rclone_config_section,
             &rclone.rclone_dest_path,
         );
-        found.push((method, volume));
+        found.push((method, volume, pod));
     }
     if let Some(restic) = &spec.restic {
         let volume = check.destination_volume("spec.restic", &restic.volume, None);
-        check.mover("spec.restic", &restic.mover);
+        let pod = check.mover("spec.restic", &restic.mover);
         check.custom_ca("spec.restic", restic.custom_ca.as_ref());
         check.cache(restic.cache_capacity.as_ref(), restic.cache_access_modes.as_deref());
-        found.push((check.restic_destination(restic), volume));
+        found.push((check.restic_destination(restic), volume, pod));
     }
     if let Some(external) = &spec.external {
-        found.push((Method::External(External::from_api(external)), Volume::External));
+        let method = Method::External(External::from_api(external));
+        found.push((method, Volume::External, MoverConfig::default()));
     }
     check.finish(&destination.metadata, Direction::Destination, trigger, spec.paused, found)
 }
@@ -163,7 +165,7 @@ impl<'a> Check<'a> {
         direction: Direction,
         trigger: Trigger,
         paused: Option<bool>,
-        mut found: Vec<(Method, Volume)>,
+        mut found: Vec<(Method, Volume, MoverConfig)>,
     ) -> Result<Replication, Vec<Problem>> {
         let name = metadata.name.clone().filter(|name| !name.is_empty());
         if name.is_none() {
@@ -174,26 +176,29 @@ impl<'a> Check<'a> {
             1 => {}
             _ => {
                 let sections: Vec<&str> =
-                    found.iter().map(|(method, _)| method.section()).collect();
+                    found.iter().map(|(method, ..)| method.section()).collect();
                 self.problem("spec", format!("{TWO_METHODS} (found {})", sections.join(", ")));
             }
         }
         match (found.pop(), name) {
-            (Some((method, volume)), Some(name)) if self.problems.is_empty() => Ok(Replication {
-                namespace: metadata
-                    .namespace
-                    .clone()
-                    .filter(|namespace| !namespace.is_empty())
-                    .unwrap_or_else(|| "default".to_owned()),
-                name,
-                created: metadata.creation_timestamp.as_ref().map(|time| time.0),
-                direction,
-                trigger,
-                paused: paused.unwrap_or(false),
-                volume,
-                method,
-                references: self.references,
-            }),
+            (Some((method, volume, pod)), Some(name)) if self.problems.is_empty() => {
+                Ok(Replication {
+                    namespace: metadata
+                        .namespace
+                        .clone()
+                        .filter(|namespace| !namespace.is_empty())
+                        .unwrap_or_else(|| "default".to_owned()),
+                    name,
+                    created: metadata.creation_timestamp.as_ref().map(|time| time.0),
+                    direction,
+                    trigger,
+                    paused: paused.unwrap_or(false),
+                    volume,
+                    method,
+                    pod,
+                    references: self.references,
+                })
+            }
             (_, _) => Err(self.problems),
         }
     }
@@ -367,11 +372,18 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn ssh_mover(&mut self, path: &str, mover: &SshMoverConfig) {
-        self.service_account(path, mover.mover_service_account.as_ref());
+    fn ssh_mover(&mut self, path: &str, mover: &SshMoverConfig) -> MoverConfig {
+        let SshMoverConfig { mover_service_account, mover_pod_labels, mover_resources } = mover;
+        let pod = MoverConfig {
+            mover_service_account: mover_service_account.clone(),
+            mover_pod_labels: mover_pod_labels.clone(),
+            mover_resources: mover_resources.clone(),
+            ..MoverConfig::default()
+        };
+        self.mover(path, &pod)
     }
 
-    fn mover(&mut self, path: &str, mover: &MoverConfig) {
+    fn mover(&mut self, path: &str, mover: &MoverConfig) -> MoverConfig {
         self.service_account(path, mover.mover_service_account.as_ref());
         for (index, volume) in mover.mover_volumes.iter().flatten().enumerate() {
             let path = format!("{path}.moverVolumes[{index}]");
@@ -407,6 +419,9 @@ impl<'a> Check<'a> {
                 self.refer(ReferenceKind::Pvc, &claim.claim_name, &[], path);
             }
         }
+        let mover_service_account =
+            mover.mover_service_account.clone().filter(|account| !account.is_empty());
+        MoverConfig { mover_service_account, ..mover.clone() }
     }
 
     fn custom_ca(&mut self, path: &str, ca: Option<&CustomCa>) {

@@ -30,6 +30,10 @@ enum On {
 }
 
 fn source(on: On) -> Replication {
+    validate_source(&source_manifest(on), &TimeZone::UTC).unwrap()
+}
+
+fn source_manifest(on: On) -> ReplicationSource {
     let mut source = ReplicationSource::new("photos", ReplicationSourceSpec::default());
     source.spec.source_pvc = Some("photos".into());
     source.spec.trigger = match on {
@@ -42,7 +46,7 @@ fn source(on: On) -> Replication {
         address: Some("mirror".into()),
         ..Default::default()
     });
-    validate_source(&source, &TimeZone::UTC).unwrap()
+    source
 }
 
 fn seen(mover: MoverState) -> Observation {
@@ -129,8 +133,12 @@ fn a_manual_tag_is_echoed_once_its_sync_completes() {
     let (status, run) = started(&source(On::Manual("one")));
     // The user changes the tag while the sync of the first one runs.
     let replication = source(On::Manual("two"));
-    let running =
-        step(&replication, &status, &seen(MoverState::Running { run: run.clone() }), after_noon(5));
+    let running = step(
+        &replication,
+        &status,
+        &seen(MoverState::Running { run: run.clone(), stalled: None }),
+        after_noon(5),
+    );
     assert_eq!(running.status.last_manual_sync, None);
     match &running.want {
         Want::Sync(plan) => assert_eq!(plan.run().fingerprint, run.fingerprint),
@@ -390,7 +398,7 @@ fn a_paused_replication_starts_nothing_and_keeps_what_there_is() {
     let none = step(&paused, &Status::default(), &nothing_seen(), at(NOON));
     assert_eq!((none.want.clone(), none.look_again), (Want::Nothing, None));
     assert_eq!(State::of(&none.status), State::Initial);
-    let world = seen(MoverState::Running { run: run.clone() });
+    let world = seen(MoverState::Running { run: run.clone(), stalled: None });
     assert_eq!(step(&paused, &status, &world, after_noon(1)).want, Want::Nothing);
     let done = step(&paused, &status, &succeeded(&run, after_noon(5)), after_noon(5));
     assert_eq!(
@@ -441,4 +449,34 @@ fn an_edited_schedule_is_picked_up_while_idle() {
     let manual = step(&source(On::Manual("one")), &edited.status, &nothing_seen(), after_noon(7));
     assert_eq!(manual.status.next_sync_time, None);
     assert!(matches!(manual.want, Want::Sync(_)));
+}
+
+#[test]
+fn a_mover_that_does_not_begin_is_told_once_and_left_to_begin() {
+    let replication = source(On::Manual("one"));
+    let (status, run) = started(&replication);
+    let stalled = Some("Pod/x does not start: ImagePullBackOff: no such image".to_owned());
+    let world = seen(MoverState::Running { run, stalled });
+    let waiting = step(&replication, &status, &world, after_noon(20));
+    assert_eq!(condition(&waiting).1, "Error");
+    assert!(condition(&waiting).2.contains("ImagePullBackOff"));
+    assert!(matches!(waiting.happenings[..], [Happening::Blocked { .. }]));
+    assert!(matches!(waiting.want, Want::Sync(_)), "it is not given up");
+    let again = step(&replication, &waiting.status, &world, after_noon(40));
+    assert_eq!(again.happenings, []);
+    assert_eq!(again.status, waiting.status);
+}
+
+#[test]
+fn a_change_of_the_pod_is_a_change_of_the_plan() {
+    let fingerprint = |labels: Option<&str>| {
+        let mut source = source_manifest(On::Nothing);
+        let rsync = source.spec.rsync.as_mut().unwrap();
+        rsync.mover.mover_pod_labels =
+            labels.map(|label| [(label.to_owned(), String::new())].into());
+        let replication = validate_source(&source, &TimeZone::UTC).unwrap();
+        started(&replication).1.fingerprint
+    };
+    assert_eq!(fingerprint(None), fingerprint(None));
+    assert_ne!(fingerprint(None), fingerprint(Some("team")));
 }

@@ -147,7 +147,9 @@ impl World {
     fn observe(&self) -> Observation {
         let mover = match &self.mover {
             None => MoverState::NotStarted,
-            Some(Mover { run, ended: None, .. }) => MoverState::Running { run: run.clone() },
+            Some(Mover { run, ended: None, .. }) => {
+                MoverState::Running { run: run.clone(), stalled: None }
+            }
             Some(Mover { run, ended: Some(ended), ending, attempts, .. }) => {
                 let (run, ended) = (run.clone(), *ended);
                 let failed = |report: Option<Report>| MoverState::Failed {

@@ -74,11 +74,23 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "volsync-local",
-        &["volsync-api", "volsync-volume", "volsync-contract", "volsync-keys", "volsync-replication"],
+        &[
+            "volsync-api",
+            "volsync-volume",
+            "volsync-contract",
+            "volsync-keys",
+            "volsync-replication",
+        ],
     ),
     (
         "volsync-controller",
-        &["volsync-api", "volsync-volume", "volsync-contract", "volsync-keys", "volsync-replication"],
+        &[
+            "volsync-api",
+            "volsync-volume",
+            "volsync-contract",
+            "volsync-keys",
+            "volsync-replication",
+        ],
     ),
     ("kubectl-volsync", &["volsync-api"]),
     ("volsync-testing", &["volsync-api", "volsync-volume", "volsync-contract"]),

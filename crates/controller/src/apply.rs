@@ -1,0 +1,168 @@
+//! Reading, making and removing objects.
+
+use std::fmt::Debug;
+
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::error::{Asked, Error};
+
+/// Who we are to server-side apply.
+pub(crate) const FIELD_MANAGER: &str = "volsync-controller";
+
+/// An object that lives in a namespace and is known at compile time.
+pub(crate) trait Object:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<T> Object for T where
+    T: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// `Job photos/volsync-rsync-src-photos`.
+pub(crate) fn named<T: Object>(object: &T) -> String {
+    format!("{} {}/{}", T::kind(&()), object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// The object of this name, if there is one.
+pub(crate) async fn get<T: Object>(api: &Api<T>, name: &str) -> Result<Option<T>, Error> {
+    api.get_opt(name).await.asked(|| format!("read {} {name}", T::kind(&())))
+}
+
+/// All objects with these labels. None where the cluster does not know the kind.
+pub(crate) async fn list<T: Object>(api: &Api<T>, labels: &str) -> Result<Vec<T>, Error> {
+    match api.list(&ListParams::default().labels(labels)).await {
+        Ok(list) => Ok(list.items),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+        Err(source) => {
+            Err(Error::Api { action: format!("list {}s labelled {labels}", T::kind(&())), source })
+        }
+    }
+}
+
+/// Makes a new object.
+pub(crate) async fn create<T: Object>(api: &Api<T>, object: &T) -> Result<T, Error> {
+    let params =
+        PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    api.create(&params, object).await.asked(|| format!("create {}", named(object)))
+}
+
+/// Makes an object say what `desired` says, which is all that is ours of it. Nothing is written if
+/// it says so already. Returns it, and whether it is new.
+pub(crate) async fn apply<T: Object>(api: &Api<T>, desired: &T) -> Result<(T, bool), Error> {
+    let name = desired.name_any();
+    let existing = get(api, &name).await?;
+    if let Some(existing) = &existing
+        && covers(&json(existing)?, &json(desired)?)
+    {
+        return Ok((existing.clone(), false));
+    }
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let applied = api.patch(&name, &params, &Patch::Apply(desired)).await;
+    Ok((applied.asked(|| format!("apply {}", named(desired)))?, existing.is_none()))
+}
+
+/// Changes what `patch` names, provided the object is still the version that was read.
+pub(crate) async fn merge<T: Object>(
+    api: &Api<T>,
+    object: &T,
+    mut patch: Value,
+) -> Result<T, Error> {
+    patch["metadata"]["resourceVersion"] = object.resource_version().into();
+    let params =
+        PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..Default::default() };
+    let patched = api.patch(&object.name_any(), &params, &Patch::Merge(patch)).await;
+    patched.asked(|| format!("change {}", named(object)))
+}
+
+/// Removes exactly this object, and in the background what it owns. One that is gone is fine.
+pub(crate) async fn delete<T: Object>(api: &Api<T>, object: &T) -> Result<(), Error> {
+    let same = Preconditions { uid: object.uid(), resource_version: None };
+    remove(api, object, same).await
+}
+
+/// Removes exactly this version of this object, so that nobody's change to it is overlooked.
+pub(crate) async fn delete_unchanged<T: Object>(api: &Api<T>, object: &T) -> Result<(), Error> {
+    let same = Preconditions { uid: object.uid(), resource_version: object.resource_version() };
+    remove(api, object, same).await
+}
+
+async fn remove<T: Object>(api: &Api<T>, object: &T, same: Preconditions) -> Result<(), Error> {
+    let params = DeleteParams::background().preconditions(same);
+    match api.delete(&object.name_any(), &params).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(error).asked(|| format!("delete {}", named(object))),
+    }
+}
+
+pub(crate) fn json<T: Serialize>(object: &T) -> Result<Value, Error> {
+    serde_json::to_value(object).map_err(|source| Error::Json { what: "an object", source })
+}
+
+/// Whether `existing` says everything that `desired` says. Lists have to be as long, as an entry too
+/// many may be one that was taken out; only owners may be more than ours.
+pub(crate) fn covers(existing: &Value, desired: &Value) -> bool {
+    match (existing, desired) {
+        (Value::Object(existing), Value::Object(desired)) => {
+            desired.iter().all(|(key, value)| match (existing.get(key), value) {
+                (None, Value::Array(list)) => list.is_empty(),
+                (None, _) => false,
+                (Some(Value::Array(found)), Value::Array(owners)) if key == "ownerReferences" => {
+                    owners.iter().all(|owner| found.iter().any(|one| covers(one, owner)))
+                }
+                (Some(found), value) => covers(found, value),
+            })
+        }
+        (Value::Array(existing), Value::Array(desired)) => {
+            existing.len() == desired.len()
+                && existing.iter().zip(desired).all(|(found, value)| covers(found, value))
+        }
+        (existing, desired) => existing == desired,
+    }
+}
+
+/// Whether the object is being removed.
+pub(crate) fn is_terminating<T: Resource>(object: &T) -> bool {
+    object.meta().deletion_timestamp.is_some()
+}
+
+/// Whether the object belongs to the one with this UID.
+pub(crate) fn is_owned_by<T: Resource>(object: &T, uid: &str) -> bool {
+    object.owner_references().iter().any(|owner| owner.uid == uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_others_added_does_not_count() {
+        let existing = json!({"a": {"b": 1, "c": 2}, "list": [{"x": 1, "y": 2}]});
+        assert!(covers(&existing, &json!({"a": {"b": 1}, "list": [{"x": 1}]})));
+        assert!(!covers(&existing, &json!({"a": {"b": 2}})));
+        assert!(!covers(&existing, &json!({"d": 1})));
+        assert!(!covers(&existing, &json!({"list": []})));
+    }
+}

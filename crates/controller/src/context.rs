@@ -1,0 +1,60 @@
+//! `Context`: what every reconciliation is given.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use kube::{Api, Client};
+
+use crate::apply::Object;
+use crate::events::Events;
+
+/// What the process was asked to be, apart from how it is reached.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Zone of schedules that name none.
+    pub(crate) zone: TimeZone,
+    /// The image of the rsync mover.
+    pub(crate) rsync_image: String,
+    /// The SecurityContextConstraints privileged movers use on OpenShift.
+    pub(crate) scc_name: String,
+}
+
+/// What every reconciliation is given.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) settings: Settings,
+    pub(crate) events: Events,
+    failures: Mutex<HashMap<String, u32>>,
+}
+
+/// The wait after a reconciliation that broke off, doubled each time up to [`LONGEST`].
+const FIRST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(120);
+
+impl Context {
+    pub(crate) fn new(client: Client, settings: Settings) -> Self {
+        let events = Events::new(client.clone());
+        Self { client, settings, events, failures: Mutex::default() }
+    }
+
+    /// Objects of one namespace.
+    pub(crate) fn api<T: Object>(&self, namespace: &str) -> Api<T> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// How long to wait after the reconciliation of this object broke off once more.
+    pub(crate) fn back_off(&self, key: &str) -> Duration {
+        let mut failures = self.failures.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let failed = failures.entry(key.to_owned()).or_default();
+        let wait = FIRST.saturating_mul(1 << (*failed).min(16)).min(LONGEST);
+        *failed += 1;
+        wait
+    }
+
+    /// The reconciliation of this object went well.
+    pub(crate) fn went_well(&self, key: &str) {
+        self.failures.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(key);
+    }
+}

@@ -1,0 +1,112 @@
+//! `Error`: why a reconciliation broke off, and `Stop`: why a sync does not go on.
+
+use std::fmt;
+
+use kube::core::response::Status;
+
+/// Why a reconciliation broke off. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The API server did not do what was asked.
+    #[error("cannot {action}: {}", words(source))]
+    Api {
+        /// What was asked, such as `create Job photos/volsync-rsync-src-photos`.
+        action: String,
+        #[source]
+        source: kube::Error,
+    },
+    /// What was read has changed since.
+    #[error("{what} has changed meanwhile")]
+    Changed { what: String },
+    /// A key could not be generated.
+    #[error(transparent)]
+    GenerateKey(#[from] volsync_keys::GenerateKeyError),
+    /// An object cannot be written as JSON.
+    #[error("cannot write {what} as JSON: {source}")]
+    Json {
+        what: &'static str,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Error {
+    /// The API server's answer, if it gave one.
+    pub(crate) fn answer(&self) -> Option<&Status> {
+        match self {
+            Self::Api { source: kube::Error::Api(status), .. } => Some(status),
+            Self::Api { .. } | Self::Changed { .. } | Self::GenerateKey(_) | Self::Json { .. } => {
+                None
+            }
+        }
+    }
+
+    /// Whether the API server will answer the same until somebody changes something: not permitted,
+    /// over quota, refused by admission, not valid, not known.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.answer().is_some_and(|status| matches!(status.code, 400 | 403 | 404 | 405 | 422))
+    }
+}
+
+/// A kube error in the words of the server, without our types around it.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        kube::Error::Api(status) => format!("{} ({})", status.reason, status.code),
+        other => other.to_string(),
+    }
+}
+
+/// Names what was asked of the API server.
+pub(crate) trait Asked<T> {
+    /// `action` is only made when it failed.
+    fn asked(self, action: impl FnOnce() -> String) -> Result<T, Error>;
+}
+
+impl<T> Asked<T> for Result<T, kube::Error> {
+    fn asked(self, action: impl FnOnce() -> String) -> Result<T, Error> {
+        self.map_err(|source| match source {
+            kube::Error::Api(status) if status.code == 409 => Error::Changed { what: action() },
+            source => Error::Api { action: action(), source },
+        })
+    }
+}
+
+/// Why a sync does not go on.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// Something asked for is not there yet.
+    Wait,
+    /// Somebody has to change something, or something takes longer than it should.
+    Blocked(Blocked),
+    /// This pass broke off.
+    Broken(Error),
+}
+
+/// Why a sync is blocked, for the condition and an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Blocked {
+    /// The reason of the event.
+    pub(crate) reason: &'static str,
+    /// What is wrong and what helps.
+    pub(crate) message: String,
+}
+
+impl Stop {
+    /// Blocked, without a reason of its own.
+    pub(crate) fn blocked(message: impl fmt::Display) -> Self {
+        Self::blocked_by("TransferBlocked", message)
+    }
+
+    /// Blocked, and the event has this reason.
+    pub(crate) fn blocked_by(reason: &'static str, message: impl fmt::Display) -> Self {
+        Self::Blocked(Blocked { reason, message: message.to_string() })
+    }
+}
+
+impl From<Error> for Stop {
+    /// What the API server refuses is told to the user.
+    fn from(error: Error) -> Self {
+        if error.is_refusal() { Self::blocked(error) } else { Self::Broken(error) }
+    }
+}

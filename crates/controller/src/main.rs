@@ -1,0 +1,121 @@
+//! The operator: watches ReplicationSources and ReplicationDestinations and schedules Jobs that run
+//! the movers.
+
+mod access;
+mod apply;
+mod args;
+mod build;
+mod clean_up;
+mod context;
+mod dereference;
+mod error;
+mod events;
+mod health;
+mod kind;
+mod lease;
+mod no_pod;
+mod observe;
+mod placement;
+mod reconcile;
+mod rsync;
+mod run;
+mod update_status;
+mod volume;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use futures::FutureExt;
+use lease::Leadership;
+use volsync_api::{ReplicationDestination, ReplicationSource};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let invocation = args::parse();
+    if let Err(error) = start_logging(&invocation.log) {
+        tracing::warn!(%error, "logging was set up before");
+    }
+    match serve(invocation).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_logging(filter: &str) -> Result<(), tracing_subscriber::util::TryInitError> {
+    use tracing_subscriber::util::SubscriberInitExt;
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).finish().try_init()
+}
+
+async fn serve(invocation: args::Invocation) -> anyhow::Result<()> {
+    let client = kube::Client::try_default().await.context("cannot find the Kubernetes cluster")?;
+    let version =
+        client.apiserver_version().await.context("cannot reach the Kubernetes API server")?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        kubernetes = version.git_version,
+        "Registered Movers: [rsync]"
+    );
+    if let Some(address) = invocation.health {
+        let listener = health::listen(address).await;
+        let listener =
+            listener.with_context(|| format!("cannot serve health probes on {address}"))?;
+        tokio::spawn(health::serve(listener));
+    }
+    let asked = stopped()?.shared();
+    let mut leadership = invocation.leader_elect.then(|| {
+        Leadership::new(client.clone(), &invocation.namespace, invocation.identity.clone())
+    });
+    if let Some(leadership) = &mut leadership {
+        tokio::select! {
+            () = leadership.acquire() => {}
+            () = asked.clone() => return Ok(()),
+        }
+    }
+    let (lose, lost) = tokio::sync::oneshot::channel::<()>();
+    let lost = lost.map(|_| ()).shared();
+    let stop = futures::future::select(asked.clone(), lost).map(|_| ()).shared();
+    let ctx = Arc::new(context::Context::new(client, invocation.settings));
+    let place = invocation.watch_namespace;
+    let controllers = futures::future::join(
+        run::run::<ReplicationSource>(ctx.clone(), place.clone(), stop.clone()),
+        run::run::<ReplicationDestination>(ctx, place, stop),
+    );
+    let Some(leadership) = &mut leadership else {
+        controllers.await;
+        tracing::info!("stopped");
+        return Ok(());
+    };
+    let mut controllers = std::pin::pin!(controllers);
+    let lost = tokio::select! {
+        _ = &mut controllers => false,
+        () = leadership.keep() => true,
+    };
+    if lost {
+        // Dropping this stops the controllers after what they are in the middle of.
+        drop(lose);
+        controllers.await;
+        anyhow::bail!("this replica leads no longer");
+    }
+    leadership.release().await.context("cannot give the Lease up")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Ends when the process is asked to.
+fn stopped() -> anyhow::Result<impl Future<Output = ()> + Send + Sync + 'static> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

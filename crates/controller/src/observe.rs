@@ -1,0 +1,199 @@
+//! Job and pods → what became of the mover.
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use kube::ResourceExt;
+use volsync_contract::{Outcome, Report};
+use volsync_replication::MoverState;
+
+use crate::build::job::{FINGERPRINT, attempt_of, run_of};
+
+/// A pod that waits is only said to be stuck after this many seconds: volumes take their time.
+pub(crate) const POD_PATIENCE: i64 = 15;
+
+/// What is there of a mover.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MoverObjects {
+    /// Its Job, unless that is being deleted.
+    pub(crate) job: Option<Job>,
+    /// The pods of that Job.
+    pub(crate) pods: Vec<Pod>,
+    /// Pods of earlier Jobs of this name that have not ended.
+    pub(crate) earlier: usize,
+    /// Why the Job controller cannot make a pod, from its events.
+    pub(crate) no_pod: Option<String>,
+}
+
+impl MoverObjects {
+    /// Sorts the pods by the Job that made them.
+    pub(crate) fn new(job: Option<Job>, pods: Vec<Pod>) -> Self {
+        let uid = job.as_ref().and_then(ResourceExt::uid);
+        let (pods, others): (Vec<Pod>, Vec<Pod>) = pods.into_iter().partition(|pod| {
+            uid.is_some()
+                && pod.owner_references().iter().any(|owner| Some(&owner.uid) == uid.as_ref())
+        });
+        let earlier = others.iter().filter(|pod| !has_ended(pod)).count();
+        Self { job, pods, earlier, no_pod: None }
+    }
+
+    /// Whether a container of the mover was ever started.
+    pub(crate) fn has_started(&self) -> bool {
+        self.pods.iter().any(|pod| {
+            let state = container(pod).and_then(|container| container.state.as_ref());
+            has_ended(pod)
+                || state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+        })
+    }
+
+    /// What became of the mover.
+    pub(crate) fn state(&self, now: Timestamp) -> MoverState {
+        let Some(job) = &self.job else { return MoverState::NotStarted };
+        let mut run = run_of(job);
+        if let Some(ended) = condition(job, "Complete") {
+            let foreign = run.fingerprint.is_none();
+            return match self.report() {
+                Some(report) if report.outcome == Outcome::Complete => {
+                    MoverState::Succeeded { run, report, ended }
+                }
+                // A Job of a release without reports: its exit code is its word.
+                None if foreign => {
+                    MoverState::Succeeded { run, report: Report::new(Outcome::Complete), ended }
+                }
+                report => MoverState::Failed {
+                    run,
+                    attempts: attempt_of(job),
+                    message: match report {
+                        Some(_) => String::new(),
+                        None => "the mover's pod was removed before its report was read".to_owned(),
+                    },
+                    report,
+                    ended,
+                },
+            };
+        }
+        if let Some(ended) = condition(job, "Failed") {
+            return MoverState::Failed {
+                run,
+                attempts: attempt_of(job),
+                report: self.report(),
+                message: self.failure(job),
+                ended,
+            };
+        }
+        let started = self.has_started();
+        if started {
+            // What runs is never stopped for a changed manifest: it does not say what it was told.
+            run.fingerprint = None;
+        }
+        let stalled = if started { None } else { self.stalled(job, now) };
+        MoverState::Running { run, stalled }
+    }
+
+    fn terminated(&self) -> Option<&ContainerStateTerminated> {
+        let newest = self.pods.iter().max_by_key(|pod| pod.creation_timestamp().map(|made| made.0));
+        container(newest?)?.state.as_ref()?.terminated.as_ref()
+    }
+
+    /// The report the mover left, if it is one.
+    fn report(&self) -> Option<Report> {
+        Report::from_json(self.terminated()?.message.as_ref()?.trim()).ok()
+    }
+
+    /// What is known of a failure without a report.
+    fn failure(&self, job: &Job) -> String {
+        if let Some(terminated) = self.terminated() {
+            let how = match (terminated.reason.as_deref(), terminated.exit_code) {
+                (Some("OOMKilled"), _) => "the mover was killed for using more memory than it may; raise moverResources.limits.memory".to_owned(),
+                (_, code) if code > 128 => format!("the mover was killed by signal {}", code - 128),
+                (_, code) => format!("the mover ended with exit code {code}"),
+            };
+            return match terminated.message.as_deref().map(str::trim) {
+                Some(said) if !said.is_empty() => format!("{how}: {said}"),
+                Some(_) | None => how,
+            };
+        }
+        let pod = self.pods.iter().rev().filter_map(|pod| pod.status.as_ref());
+        let mut told =
+            pod.filter_map(|status| Some((status.reason.clone()?, status.message.clone())));
+        if let Some((reason, message)) = told.next() {
+            return format!("the mover's pod failed: {reason}: {}", message.unwrap_or_default());
+        }
+        let conditions =
+            job.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
+        let failed = conditions.into_iter().find(|condition| condition.type_ == "Failed");
+        let message = failed.and_then(|condition| condition.message.clone());
+        format!("the mover's Job failed: {}", message.unwrap_or_default())
+    }
+
+    /// Why the mover has not begun, if that will not pass by itself.
+    fn stalled(&self, job: &Job, now: Timestamp) -> Option<String> {
+        let name = job.name_any();
+        let Some(pod) = self.pods.first() else {
+            return self
+                .no_pod
+                .as_ref()
+                .map(|why| format!("Job/{name} cannot make its pod: {why}"));
+        };
+        let pod_name = pod.name_any();
+        if let Some(waiting) =
+            container(pod).and_then(|container| container.state.as_ref()?.waiting.as_ref())
+        {
+            let reason = waiting.reason.as_deref().unwrap_or_default();
+            if WAITING_FOR_GOOD.contains(&reason) {
+                let message = waiting.message.as_deref().unwrap_or_default();
+                return Some(format!("Pod/{pod_name} does not start: {reason}: {message}"));
+            }
+        }
+        let age = pod.creation_timestamp().map_or(0, |made| now.duration_since(made.0).as_secs());
+        if age < POD_PATIENCE {
+            return None;
+        }
+        let conditions =
+            pod.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
+        let unscheduled = conditions
+            .into_iter()
+            .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")?;
+        Some(format!(
+            "Pod/{pod_name} cannot be scheduled: {}",
+            unscheduled.message.as_deref().unwrap_or("no reason is known yet")
+        ))
+    }
+}
+
+/// Why a container waits, when waiting alone will not help.
+const WAITING_FOR_GOOD: [&str; 6] = [
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "ErrImageNeverPull",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+];
+
+/// The mover's container, whatever else was injected into its pod.
+fn container(pod: &Pod) -> Option<&ContainerStatus> {
+    let name = &pod.spec.as_ref()?.containers.first()?.name;
+    pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|status| status.name == *name)
+}
+
+/// Whether nothing of the pod runs any more.
+pub(crate) fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// When this condition of a Job came true.
+fn condition(job: &Job, type_: &str) -> Option<Timestamp> {
+    let conditions = job.status.as_ref()?.conditions.as_ref()?;
+    let condition = conditions
+        .iter()
+        .find(|condition| condition.type_ == type_ && condition.status == "True")?;
+    Some(condition.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0))
+}
+
+/// Whether a Job was made for another plan than the one with this fingerprint.
+pub(crate) fn is_outdated(job: &Job, fingerprint: u32) -> bool {
+    let kept = job.annotations().get(FINGERPRINT);
+    kept.is_some_and(|kept| *kept != fingerprint.to_string())
+}
