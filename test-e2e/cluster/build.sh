@@ -15,7 +15,7 @@ done
 one() { # module-dir output package ldflags
   [[ ${#want[@]} -eq 0 || " ${want[*]} " == *" $2 "* ]] || return 0
   local stamp=$BIN/.$2.inputs now
-  now=$(cat "$HERE/build.sh" "$HERE/$1"/* | sha256sum)
+  now=$({ echo "$* $GOFLAGS"; cat "$HERE/$1"/*; } | sha256sum)
   if [[ -n $if_missing && -x $BIN/$2 && -f $stamp && $(<"$stamp") == "$now" ]]; then return 0; fi
   echo "building $2"
   (cd "$HERE/$1" && go build -o "$BIN/$2" -ldflags "$4" "$3")
@@ -32,5 +32,7 @@ one mods/csi csi-resizer github.com/kubernetes-csi/external-resizer/v2/cmd/csi-r
 one mods/csi csi-snapshotter github.com/kubernetes-csi/external-snapshotter/v8/cmd/csi-snapshotter "-s -w -X main.version=v8.6.0"
 one mods/csi snapshot-controller github.com/kubernetes-csi/external-snapshotter/v8/cmd/snapshot-controller "-s -w -X main.version=v8.6.0"
 one mods/csi-test csi-sanity github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity "-s -w"
+helm=helm.sh/helm/v3/pkg
+one mods/helm helm helm.sh/helm/v3/cmd/helm "-s -w -X $helm/chartutil.k8sVersionMajor=1 -X $helm/chartutil.k8sVersionMinor=34 -X $helm/lint/rules.k8sVersionMajor=1 -X $helm/lint/rules.k8sVersionMinor=34"
 one mods/coredns coredns . "-s -w"
 one hostdir hostdir . "-s -w"

@@ -165,14 +165,16 @@ fn no_field_has_a_default_or_is_nullable() {
 }
 
 #[test]
-fn the_files_in_deploy_are_the_generated_definitions() {
-    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../deploy/crds");
-    let generated = crds();
-    for ((name, content), crd) in crd_yaml().into_iter().zip(generated) {
-        let file = std::fs::read_to_string(directory.join(name)).unwrap_or_default();
-        assert!(file == content, "{name} is out of date: run `cargo xtask crdgen`");
-        let parsed: Value = serde_saphyr::from_str(&file).expect("the file is YAML");
-        let plain = serde_json::to_value(crd).expect("plain data");
-        assert_eq!(comparable(&parsed), comparable(&plain), "{name} says something else");
+fn the_files_in_deploy_and_in_the_chart_are_the_generated_definitions() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for directory in ["deploy/crds", "charts/volsync/files/crds"] {
+        let generated = crds();
+        for ((name, content), crd) in crd_yaml().into_iter().zip(generated) {
+            let file = std::fs::read_to_string(root.join(directory).join(name)).unwrap_or_default();
+            assert!(file == content, "{directory}/{name} is out of date: run `cargo xtask crdgen`");
+            let parsed: Value = serde_saphyr::from_str(&file).expect("the file is YAML");
+            let plain = serde_json::to_value(crd).expect("plain data");
+            assert_eq!(comparable(&parsed), comparable(&plain), "{name} says something else");
+        }
     }
 }

@@ -46,7 +46,7 @@ pub(crate) enum Verb {
     Image(ImageOptions),
     /// Start, stop or look at the project's own one-node Kubernetes
     Cluster(ClusterOptions),
-    /// Write deploy/crds from the Rust types
+    /// Write the CRDs of deploy/crds and of the Helm chart from the Rust types
     Crdgen,
     /// Check the dependency rules, names and sizes of docs/architecture.md
     Tidy,
@@ -180,6 +180,8 @@ pub(crate) enum ClusterVerb {
     Status,
     /// Build all images and import them as localhost/volsync-NAME:dev
     LoadImages,
+    /// Install the operator from its Helm chart, with the images of load-images, and wait for it
+    Install,
     /// Use every facility once: volumes, snapshots, clones, block, Services, DNS, exec
     Check,
     /// Hold its CSI driver to the CSI specification

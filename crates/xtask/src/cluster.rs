@@ -24,6 +24,7 @@ pub(crate) fn cluster(options: &ClusterOptions) -> Result<()> {
         ClusterVerb::LoadImages => {
             image::for_each_archive(|archive| script("import.sh", &[&archive.to_string_lossy()]))
         }
+        ClusterVerb::Install => script("install.sh", &[]),
         ClusterVerb::Check => script("check.sh", &[]),
         ClusterVerb::Sanity => {
             setup::setup(vec![Need::Cluster])?;

@@ -1,4 +1,4 @@
-//! Writes `deploy/crds` from the Rust types of `crates/api`.
+//! Writes the CRDs of `deploy/crds` and of the Helm chart from the Rust types of `crates/api`.
 
 use anyhow::Result;
 
@@ -8,7 +8,10 @@ use crate::repository;
 /// Runs the example that knows the types.
 pub(crate) fn crdgen() -> Result<()> {
     let root = repository::root();
-    run(cargo(&root)
-        .args(["run", "--quiet", "--package", "volsync-xtask", "--example", "write_crds", "--"])
-        .arg(root.join("deploy/crds")))
+    for directory in ["deploy/crds", "charts/volsync/files/crds"] {
+        run(cargo(&root)
+            .args(["run", "--quiet", "--package", "volsync-xtask", "--example", "write_crds", "--"])
+            .arg(root.join(directory)))?;
+    }
+    Ok(())
 }

@@ -23,16 +23,24 @@ struct Image {
     package: &'static str,
     /// Its recipe, in `Containerfiles`.
     recipe: &'static str,
-    /// What the recipe is told, `NAME=VALUE`.
-    argument: &'static str,
+    /// What else the recipe is told, `NAME=VALUE`.
+    argument: Option<&'static str>,
 }
 
-const IMAGES: &[Image] = &[Image {
-    name: "mover-rsync",
-    package: "volsync-mover-rsync",
-    recipe: "mover.Containerfile",
-    argument: "MOVER=rsync",
-}];
+const IMAGES: &[Image] = &[
+    Image {
+        name: "controller",
+        package: "volsync-controller",
+        recipe: "controller.Containerfile",
+        argument: None,
+    },
+    Image {
+        name: "mover-rsync",
+        package: "volsync-mover-rsync",
+        recipe: "mover.Containerfile",
+        argument: Some("MOVER=rsync"),
+    },
+];
 
 /// Builds the images asked for, or all, and says what each is called, its digest and its size.
 pub(crate) fn image(options: &ImageOptions) -> Result<()> {
@@ -154,7 +162,8 @@ fn build_image(engine: &Engine, image: &Image, binaries: &Path) -> Result<String
         command.args(["--isolation", "chroot"]);
     }
     let version = concat!("VERSION=", env!("CARGO_PKG_VERSION"));
-    for argument in [image.argument, version, &format!("REVISION={commit}")] {
+    let revision = format!("REVISION={commit}");
+    for argument in image.argument.into_iter().chain([version, &revision]) {
         command.args(["--build-arg", argument]);
     }
     command.arg("--quiet").args(["--tag", &reference, "--file"]);
