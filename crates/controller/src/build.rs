@@ -7,3 +7,6 @@ pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod service_account;
 pub(crate) mod snapshot;
+
+#[cfg(test)]
+mod tests;

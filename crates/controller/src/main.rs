@@ -16,6 +16,7 @@ mod lease;
 mod no_pod;
 mod observe;
 mod placement;
+mod populator;
 mod reconcile;
 mod rsync;
 mod run;
@@ -82,9 +83,10 @@ async fn serve(invocation: args::Invocation) -> anyhow::Result<()> {
     let stop = futures::future::select(asked.clone(), lost).map(|_| ()).shared();
     let ctx = Arc::new(context::Context::new(client, invocation.settings));
     let place = invocation.watch_namespace;
-    let controllers = futures::future::join(
+    let controllers = futures::future::join3(
         run::run::<ReplicationSource>(ctx.clone(), place.clone(), stop.clone()),
-        run::run::<ReplicationDestination>(ctx, place, stop),
+        run::run::<ReplicationDestination>(ctx.clone(), place.clone(), stop.clone()),
+        populator::run(ctx, place, stop),
     );
     let Some(leadership) = &mut leadership else {
         controllers.await;

@@ -18,8 +18,9 @@ use volsync_api::{events, keys};
 use volsync_contract::Direction;
 use volsync_replication::conditions::{self, Synchronizing};
 use volsync_replication::{
-    CleanUpPlan, ImageReference, ImageState, Method, MoverResult, MoverState, MoverSummary,
-    Observation, Replication, State, Status, Step, SyncPlan, Volume, Want, names, step,
+    CleanUpPlan, Happening, ImageReference, ImageState, Method, MoverResult, MoverState,
+    MoverSummary, Observation, Replication, State, Status, Step, SyncPlan, Volume, Want, names,
+    step,
 };
 use volsync_volume::CopyMethod;
 
@@ -180,13 +181,37 @@ async fn pass<K: Kind>(
         step.status.latest_mover_status =
             Some(MoverSummary { result: Some(MoverResult::Failed), logs: blocked.message.clone() });
     }
-    let changed = update_status(ctx, live, &step.status, &seen.published).await?;
     for happening in &step.happenings {
         if let Some(notice) = Notice::of(happening, blocked.map(|blocked| blocked.reason)) {
             ctx.events.publish(live, notice).await;
         }
     }
-    let done = carry_out(ctx, owner, &changed, &seen, &step, now).await?;
+    // What a restart has to know is recorded before anything is done. The condition alone is not:
+    // it may say at once that it could not be done, and the same again next time is no write.
+    let restart_knows =
+        Status { conditions: step.status.conditions.clone(), ..recorded.clone() } == step.status;
+    let mut changed = None;
+    if !restart_knows {
+        changed = Some(update_status(ctx, live, &step.status, &seen.published).await?);
+    }
+    let done = carry_out(ctx, owner, changed.as_ref().unwrap_or(live), &seen, &step, now).await;
+    if let Err(error) = &done
+        && error.is_refusal()
+    {
+        let says = Synchronizing::Error(error.to_string());
+        let known = conditions::find(&recorded.conditions)
+            .is_some_and(|said| said.reason == "Error" && said.message == says.message());
+        conditions::set(&mut step.status.conditions, &says, now);
+        if !known {
+            let happening = Happening::Blocked { message: error.to_string() };
+            if let Some(notice) = Notice::of(&happening, None) {
+                ctx.events.publish(live, notice).await;
+            }
+        }
+    }
+    let onto = changed.as_ref().unwrap_or(live);
+    let changed = update_status(ctx, onto, &step.status, &seen.published).await?;
+    let done = done?;
     Ok(match done {
         Done::Something => After::Again(changed),
         Done::Nothing => {
@@ -360,6 +385,12 @@ async fn prepare<K: Kind>(
     // Address and keys first: the other end waits for them.
     let ssh = reach(making, rsync, published).await?;
     let data = data_volume(making, plan).await?;
+    if data.block {
+        return Err(Stop::blocked(format!(
+            "PersistentVolumeClaim {} has volumeMode Block; the rsync mover of this release moves Filesystem volumes only",
+            data.claim
+        )));
+    }
     let account = service_account(making, plan.pod.mover_service_account.as_ref(), true).await?;
     Ok(Ready { data, account, ssh })
 }

@@ -58,7 +58,10 @@ pub(crate) async fn run<K: Kind>(
         .await;
 }
 
-fn api<T: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>>(
+/// Objects of one namespace, or of all.
+pub(crate) fn api<
+    T: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+>(
     client: &Client,
     namespace: Option<&str>,
 ) -> Api<T> {

@@ -5,7 +5,9 @@
 //! manifest of the product, which is applied, or one of three verbs; `test-e2e/README.md` describes
 //! them for people, [`Step`] for machines.
 
+mod cluster;
 mod local;
+mod volume;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,6 +17,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use cluster::Cluster;
 pub use local::Local;
 
 /// One document of a scenario.
@@ -28,6 +31,8 @@ pub enum Step {
     Wait(Wait),
     /// Checks something; it must hold at once.
     Expect(Expect),
+    /// `kubectl` with these arguments. Only in a cluster.
+    Kubectl(Vec<String>),
 }
 
 /// What becomes of a volume; the first mention makes it. Names are of its claim.
@@ -82,6 +87,8 @@ pub enum Wait {
     Until(Status),
     /// The replications are left to their triggers for so many seconds.
     Seconds(f64),
+    /// So many objects of each kind are left, as `VolumeSnapshot: 1`. Only in a cluster.
+    Count(BTreeMap<String, usize>),
 }
 
 /// How a sync of everything ends.
@@ -158,6 +165,8 @@ pub trait Driver {
     fn wait(&mut self, wait: &Wait) -> Result<()>;
     /// Checks.
     fn expect(&mut self, expect: &Expect) -> Result<()>;
+    /// Runs `kubectl`.
+    fn kubectl(&mut self, arguments: &[String]) -> Result<()>;
 }
 
 /// A scenario as read.
@@ -200,6 +209,7 @@ impl Scenario {
                 Step::Tree(tree) => driver.tree(tree),
                 Step::Wait(wait) => driver.wait(wait),
                 Step::Expect(expect) => driver.expect(expect),
+                Step::Kubectl(arguments) => driver.kubectl(arguments),
             }
             .with_context(|| place.clone())?;
         }
@@ -234,14 +244,16 @@ fn step(document: &str) -> Result<Step> {
         Tree(Tree),
         Wait(Wait),
         Expect(Expect),
+        Kubectl(Vec<String>),
     }
     Ok(
         match serde_json::from_value(value)
-            .context("neither a manifest nor tree, wait or expect")?
+            .context("neither a manifest nor tree, wait, expect or kubectl")?
         {
             Verb::Tree(tree) => Step::Tree(tree),
             Verb::Wait(wait) => Step::Wait(wait),
             Verb::Expect(expect) => Step::Expect(expect),
+            Verb::Kubectl(arguments) => Step::Kubectl(arguments),
         },
     )
 }
@@ -269,6 +281,15 @@ fn unmet(status: &Value, wanted: &Status) -> Vec<String> {
             .filter_map(|field| status.get(field).map(|is| format!("{field} is {is}"))),
     );
     unmet
+}
+
+/// All these words are in a text, in whatever case.
+fn said(text: &str, words: &[String]) -> Result<()> {
+    let lower = text.to_lowercase();
+    for word in words {
+        ensure!(lower.contains(&word.to_lowercase()), "{word:?} was not said:\n{text}");
+    }
+    Ok(())
 }
 
 /// Whether `is` has everything that `wanted` has. Every item of a wanted list must be somewhere.

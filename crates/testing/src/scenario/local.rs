@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -13,15 +12,12 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{Driver, Expect, Outcome, Status, Tree, Wait, unmet};
+use super::volume::{Stamps, change, check_files, same, untouched};
+use super::{Driver, Expect, Outcome, Status, Tree, Wait, said, unmet};
 use crate::as_user::{Privilege, is_root};
 use crate::compare;
 use crate::disk::SmallDisk;
 use crate::scratch::Scratch;
-use crate::seed::Seed;
-use crate::tree::{Maker, mutate, random_tree};
-
-type Stamps = BTreeMap<PathBuf, (u64, i64, i64, i64, i64)>;
 
 /// One scenario's machine.
 #[derive(Debug)]
@@ -220,47 +216,7 @@ impl Driver for Local {
             USER.take(&paths.0);
             self.volumes.insert(name.clone(), paths);
         }
-        let path = self.volume(name)?.to_owned();
-        let make = Maker::new(&path, USER);
-        let in_its_directory = |file: &str, content: &[u8]| {
-            if let Some((dir, _)) = file.rsplit_once('/') {
-                make.dir(dir);
-            }
-            make.file(file, content);
-        };
-        for file in &tree.remove {
-            let file = path.join(file);
-            if file.is_dir() { fs::remove_dir_all(&file) } else { fs::remove_file(&file) }
-                .with_context(|| file.display().to_string())?;
-        }
-        for (file, content) in &tree.files {
-            in_its_directory(file, content.as_bytes());
-        }
-        for (file, length) in &tree.noise {
-            in_its_directory(file, &Seed::new(*length as u64).bytes(*length));
-        }
-        for (file, patches) in &tree.patch {
-            let open = fs::OpenOptions::new()
-                .write(true)
-                .open(path.join(file))
-                .with_context(|| file.clone())?;
-            for (offset, bytes) in patches {
-                open.write_all_at(bytes.as_bytes(), *offset)?;
-            }
-        }
-        if let Some(random) = tree.random {
-            random_tree(&path, random.seed, random.count, USER);
-        }
-        if let Some(random) = tree.mutate {
-            mutate(&path, random.seed, random.count, USER);
-        }
-        for file in &tree.close {
-            make.mode(&path.join(file), 0o000);
-        }
-        for file in &tree.open {
-            make.mode(&path.join(file), 0o644);
-        }
-        Ok(())
+        change(self.volume(name)?, tree, USER)
     }
 
     fn wait(&mut self, wait: &Wait) -> Result<()> {
@@ -288,6 +244,7 @@ impl Driver for Local {
                     thread::sleep(Duration::from_millis(200));
                 }
             }
+            Wait::Count(_) => bail!("only a cluster has objects to count"),
             Wait::Seconds(seconds) => {
                 self.start()?;
                 thread::sleep(Duration::from_secs_f64(*seconds));
@@ -300,50 +257,25 @@ impl Driver for Local {
     fn expect(&mut self, expect: &Expect) -> Result<()> {
         match expect {
             Expect::Same([a, b]) => {
-                let (a, b) = (self.volume(a)?, self.volume(b)?);
-                let said = compare::rsync_differences(a, b);
-                ensure!(said.is_empty(), "rsync sees differences:\n{said}\n{}", self.said);
-                let own = compare::differences(a, b);
-                ensure!(own.is_empty(), "differences that rsync does not see: {own:#?}");
+                same(self.volume(a)?, self.volume(b)?).with_context(|| self.said.clone())?
             }
             Expect::Untouched(name) => {
-                let now = compare::stamps(self.volume(name)?);
                 let before = self.stamps.get(name).context("nothing was waited for yet")?;
-                let touched: Vec<_> =
-                    now.iter().filter(|(path, stamp)| before.get(*path) != Some(stamp)).collect();
-                ensure!(touched.is_empty() && now.len() == before.len(), "written to: {touched:?}");
+                untouched(self.volume(name)?, before)?;
             }
-            Expect::Files(files) => {
-                let volume = self.volume(&files.volume)?;
-                for (file, content) in &files.present {
-                    let is = fs::read(volume.join(file)).with_context(|| file.clone())?;
-                    ensure!(
-                        is == content.as_bytes(),
-                        "{file} holds {:?}",
-                        String::from_utf8_lossy(&is)
-                    );
-                }
-                for file in &files.absent {
-                    ensure!(fs::symlink_metadata(volume.join(file)).is_err(), "{file} is there");
-                }
-            }
+            Expect::Files(files) => check_files(self.volume(&files.volume)?, files)?,
             Expect::Status(wanted) => {
                 if let Some(unmet) = self.unmet(wanted)? {
                     bail!("{unmet}\n{}", self.log());
                 }
             }
-            Expect::Said(words) => {
-                for word in words {
-                    let said = self.said.to_lowercase();
-                    ensure!(
-                        said.contains(&word.to_lowercase()),
-                        "{word:?} was not said:\n{}",
-                        self.said
-                    );
-                }
-            }
+            Expect::Said(words) => said(&self.said, words)?,
         }
         Ok(())
+    }
+
+    fn kubectl(&mut self, _: &[String]) -> Result<()> {
+        bail!("only a cluster has kubectl")
     }
 }
 

@@ -1,0 +1,64 @@
+//! Promises of `test-e2e/scenarios`, kept by the operator that is installed in the test cluster.
+#![allow(clippy::panic, reason = "this is test code: what goes wrong ends the test")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use volsync_testing::scenario::{Cluster, Scenario};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test-e2e/scenarios")
+}
+
+fn keep(name: &str) {
+    let result = Scenario::read(&folder().join(name)).and_then(|scenario| {
+        let mut driver = Cluster::new(name)?;
+        scenario.run(&mut driver)
+    });
+    if let Err(error) = result {
+        panic!("{error:#}");
+    }
+}
+
+macro_rules! scenarios {
+    ($($test:ident: $name:literal,)*) => {
+        $(#[test] fn $test() { keep($name); })*
+
+        #[test]
+        fn every_scenario_is_run() {
+            let folders = std::fs::read_dir(folder()).expect("the scenarios are there");
+            let found = folders.flatten().map(|at| at.file_name().to_string_lossy().into_owned());
+            let mut found: BTreeSet<_> = found.collect();
+            for name in NOT_IN_A_CLUSTER {
+                assert!(found.remove(name), "{name} is no scenario");
+            }
+            assert_eq!(found, BTreeSet::from([$($name.to_owned()),*]));
+        }
+    };
+}
+
+/// The mover of a cluster runs as root, which may read what nobody may.
+const NOT_IN_A_CLUSTER: [&str; 1] = ["failing-source"];
+
+scenarios! {
+    a_first_sync_copies_everything: "first-sync",
+    without_a_change_nothing_is_written: "no-change",
+    an_edit_in_a_large_file_moves_a_little: "delta",
+    what_is_deleted_at_the_source_is_deleted_at_the_destination: "delete",
+    paused_means_still: "pause",
+    a_manual_tag_is_echoed_once_its_sync_completes: "manual-tags",
+    a_schedule_is_kept: "schedule",
+    a_destination_that_is_full_says_so_and_recovers: "full-destination",
+    snapshots_replicate_round_after_round_and_populate_claims: "cluster-snapshots",
+    a_source_is_cloned: "cluster-clone",
+    a_copy_waits_for_its_users_word: "cluster-copy-trigger",
+    one_to_many_and_many_to_many: "cluster-many",
+    long_names_are_hashed: "cluster-long-name",
+    a_claim_in_use_is_read_where_it_is_used: "cluster-in-use",
+    a_failing_mover_says_so_and_recovers: "cluster-recovery",
+    what_is_missing_is_named_and_waited_for: "cluster-missing",
+    an_invalid_manifest_is_told_everything: "cluster-invalid",
+    what_is_deleted_leaves_nothing_behind: "cluster-deleted",
+    a_snapshot_to_keep_is_the_users: "cluster-keep-snapshot",
+    a_namespace_that_refuses_the_mover_is_named: "cluster-restricted",
+}
