@@ -87,8 +87,22 @@ pub enum Wait {
     Until(Status),
     /// The replications are left to their triggers for so many seconds.
     Seconds(f64),
+    /// The replications are left to their triggers until a volume holds this.
+    Files(Files),
     /// So many objects of each kind are left, as `VolumeSnapshot: 1`. Only in a cluster.
     Count(BTreeMap<String, usize>),
+    /// Some object has these fields. Only in a cluster.
+    Object(Object),
+}
+
+/// What some object must say.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Object {
+    /// The kind of the object.
+    pub kind: String,
+    /// Fields with their values; others may be there too.
+    pub has: Value,
 }
 
 /// How a sync of everything ends.

@@ -45,6 +45,7 @@ scenarios! {
     paused_means_still: "pause",
     a_manual_tag_is_echoed_once_its_sync_completes: "manual-tags",
     a_schedule_is_kept: "schedule",
+    without_a_trigger_changes_arrive_unasked: "continuous",
     a_source_that_cannot_be_read_is_named_and_mended: "failing-source",
     a_destination_that_is_full_says_so_and_recovers: "full-destination",
 }

@@ -34,6 +34,32 @@ pub(crate) fn cluster(options: &ClusterOptions) -> Result<()> {
     }
 }
 
+/// The cluster with the operator of this checkout, for as long as the tests run.
+#[derive(Debug)]
+pub(crate) struct TestCluster {
+    started: bool,
+}
+
+impl TestCluster {
+    /// Starts it unless it runs, and installs the operator. What is missing was set up before.
+    pub(crate) fn start() -> Result<Self> {
+        script("build.sh", &["--if-missing"])?;
+        let started = script("status.sh", &[]).is_err();
+        if started {
+            script("up.sh", &[])?;
+        }
+        let cluster = Self { started };
+        image::for_each_archive(|archive| script("import.sh", &[&archive.to_string_lossy()]))?;
+        script("install.sh", &[])?;
+        Ok(cluster)
+    }
+
+    /// Takes it down with everything in it, unless somebody else had started it.
+    pub(crate) fn stop(self) -> Result<()> {
+        if self.started { script("down.sh", &["--purge"]) } else { Ok(()) }
+    }
+}
+
 /// Runs a script of the cluster, which also finds what only root has on its path.
 fn script(name: &str, arguments: &[&str]) -> Result<()> {
     let script: PathBuf = repository::root().join("test-e2e/cluster").join(name);

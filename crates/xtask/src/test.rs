@@ -1,26 +1,56 @@
 //! Builds everything and runs every test, with one closing summary.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
 use crate::args::TestOptions;
+use crate::cluster::TestCluster;
 use crate::command::{cargo, line, run};
 use crate::repository;
 use crate::setup::{self, Need};
 
-/// Sets up, builds, tests, sums up.
+/// Sets up, builds, starts a cluster, tests, takes the cluster down, sums up.
 pub(crate) fn test(options: &TestOptions) -> Result<()> {
-    setup::setup(vec![Need::Test])?;
+    setup::setup(vec![Need::Test, Need::Image, Need::Cluster])?;
     let root = repository::root();
     let start = Instant::now();
     // The programs under test must lie beside the tests' own executables.
     run(cargo(&root).args(["build", "--workspace", "--all-targets"]))?;
+    let cluster = TestCluster::start()?;
     let built = start.elapsed();
+    let tested = run_tests(&root, options);
+    // Taken down after a failure as well.
+    cluster.stop()?;
+    let (status, tally) = tested?;
 
-    let mut command = cargo(&root);
+    println!();
+    for name in &tally.failures {
+        println!("failed: {name}");
+    }
+    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.ignored);
+    if tally.ignored > 0 {
+        println!("skipped are the long runs: cargo xtask test --long");
+    }
+    println!(
+        "built in {:.0} s, tested in {:.0} s",
+        built.as_secs_f64(),
+        start.elapsed().saturating_sub(built).as_secs_f64()
+    );
+    if !status.success() {
+        bail!("cargo test failed: {status}");
+    }
+    if tally.passed == 0 && options.arguments.is_empty() {
+        bail!("cargo test ran no test");
+    }
+    Ok(())
+}
+
+fn run_tests(root: &Path, options: &TestOptions) -> Result<(ExitStatus, Tally)> {
+    let mut command = cargo(root);
     command.args(["test", "--workspace", "--no-fail-fast"]);
     if options.long {
         command.env("PROPTEST_CASES", "4096");
@@ -44,27 +74,7 @@ pub(crate) fn test(options: &TestOptions) -> Result<()> {
         }
     }
     let status = child.wait().context("cannot wait for cargo test")?;
-
-    println!();
-    for name in &tally.failures {
-        println!("failed: {name}");
-    }
-    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.ignored);
-    if tally.ignored > 0 {
-        println!("skipped are the long runs: cargo xtask test --long");
-    }
-    println!(
-        "built in {:.0} s, tested in {:.0} s",
-        built.as_secs_f64(),
-        start.elapsed().saturating_sub(built).as_secs_f64()
-    );
-    if !status.success() {
-        bail!("cargo test failed: {status}");
-    }
-    if tally.passed == 0 && options.arguments.is_empty() {
-        bail!("cargo test ran no test");
-    }
-    Ok(())
+    Ok((status, tally))
 }
 
 /// The counts of all test programs of a run.

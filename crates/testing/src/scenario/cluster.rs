@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::volume::{Stamps, change, check_files, same, untouched};
-use super::{Driver, Expect, Outcome, Status, Tree, Wait, said, unmet};
+use super::{Driver, Expect, Outcome, Status, Tree, Wait, contains, said, unmet};
 use crate::as_user::Privilege;
 use crate::compare;
 
@@ -67,6 +67,11 @@ impl Cluster {
     /// The namespace.
     pub fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    /// Its kubeconfig.
+    pub fn config(&self) -> &Path {
+        &self.config
     }
 
     /// `kubectl` in the scenario's namespace.
@@ -130,7 +135,7 @@ impl Cluster {
     }
 
     /// The namespace for whoever reads of a failure.
-    fn all_there_is(&self) -> String {
+    pub fn all_there_is(&self) -> String {
         let what =
             "replicationsources,replicationdestinations,jobs,pods,pvc,volumesnapshots,events";
         let shown = self.run(&["get", what], None).unwrap_or_else(|error| error.to_string());
@@ -309,6 +314,18 @@ impl Driver for Cluster {
                 self.apply_replications(None)?;
                 thread::sleep(Duration::from_secs_f64(*seconds));
             }
+            Wait::Files(files) => {
+                self.apply_replications(None)?;
+                self.until(60, |cluster| {
+                    let found = check_files(&cluster.volume(&files.volume)?, files);
+                    Ok(found.err().map(|error| format!("{error:#}")))
+                })?;
+            }
+            Wait::Object(wanted) => self.until(60, |cluster| {
+                let found = cluster.objects(&wanted.kind)?;
+                let there = found.iter().any(|object| contains(object, &wanted.has));
+                Ok((!there).then(|| format!("no {} has {}", wanted.kind, wanted.has)))
+            })?,
             Wait::Count(all) => self.until(60, |cluster| {
                 for (kind, wanted) in all {
                     let found = cluster.objects(kind)?.len();

@@ -244,7 +244,16 @@ impl Driver for Local {
                     thread::sleep(Duration::from_millis(200));
                 }
             }
-            Wait::Count(_) => bail!("only a cluster has objects to count"),
+            Wait::Files(files) => {
+                self.start()?;
+                let patience = Instant::now() + Duration::from_secs(60);
+                while let Err(missing) = check_files(self.volume(&files.volume)?, files) {
+                    ensure!(Instant::now() < patience, "after 60 s {missing:#}\n{}", self.log());
+                    self.start()?;
+                    thread::sleep(Duration::from_millis(200));
+                }
+            }
+            Wait::Count(_) | Wait::Object(_) => bail!("only a cluster has objects"),
             Wait::Seconds(seconds) => {
                 self.start()?;
                 thread::sleep(Duration::from_secs_f64(*seconds));
