@@ -337,7 +337,7 @@ impl Stepping<'_> {
         self.status.last_sync_start_time = None;
         self.status.latest_mover_status = Some(MoverSummary {
             result: Some(MoverResult::Successful),
-            logs: success_logs(report),
+            logs: success_logs(&plan.method, report),
         });
         plan.maintenance.record(self.replication, end, &mut self.status.restic);
         if let ImageState::Ready(image) = &self.seen.image
@@ -449,8 +449,20 @@ pub(crate) fn summarize(f: &mut fmt::Formatter<'_>, counts: &Counts) -> fmt::Res
     )
 }
 
-fn success_logs(report: &Report) -> String {
-    let mut logs = Summary(&report.counts).to_string();
+/// What is said of a success. Users' scripts look for some lines of the programs that moved data
+/// before there were reports; those of rsync are kept.
+fn success_logs(method: &Method, report: &Report) -> String {
+    let counts = &report.counts;
+    let mut logs = Summary(counts).to_string();
+    if let Method::Rsync(_) = method {
+        logs.push_str(&format!(
+            "\nsent {} bytes  received {} bytes\ntotal size is {}\nRsync completed in {}s",
+            counts.wire_sent_bytes,
+            counts.wire_received_bytes,
+            counts.total_bytes,
+            counts.elapsed_milliseconds.div_ceil(1000),
+        ));
+    }
     for not_kept in &report.not_kept {
         logs.push_str(&format!(
             "\n{} not kept on {} entries, such as {}",

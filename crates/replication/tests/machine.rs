@@ -93,6 +93,24 @@ fn the_first_sync_starts_at_once_whatever_the_trigger() {
 }
 
 #[test]
+fn a_success_of_rsync_is_told_in_the_lines_that_scripts_look_for() {
+    let (status, run) = started(&source(On::Manual("one")));
+    let mut report = Report::new(Outcome::Complete);
+    report.counts.wire_sent_bytes = 4321;
+    report.counts.wire_received_bytes = 99;
+    report.counts.total_bytes = 123_456;
+    report.counts.elapsed_milliseconds = 1001;
+    let mover = MoverState::Succeeded { run, report, ended: after_noon(2) };
+    let done = step(&source(On::Manual("one")), &status, &seen(mover), after_noon(2));
+    let logs = done.status.latest_mover_status.unwrap().logs;
+    for line in
+        ["sent 4321 bytes  received 99 bytes", "total size is 123456", "Rsync completed in 2s"]
+    {
+        assert!(logs.lines().any(|found| found == line), "{logs}");
+    }
+}
+
+#[test]
 fn a_start_has_the_resolution_of_a_status() {
     let now = at(NOON) + SignedDuration::from_millis(1700);
     let step = step(&source(On::Nothing), &Status::default(), &nothing_seen(), now);
