@@ -1,0 +1,215 @@
+//! The cluster breaks in the middle of syncs: they end all the same, without help.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use volsync_testing::scenario::Cluster;
+use volsync_testing::seed::Seed;
+
+use crate::operator::{WHOLE, send};
+use crate::pair::Pair;
+
+/// A process of the test cluster, which is started again whenever it ends.
+struct Process<'a> {
+    name: &'a str,
+    keeper: PathBuf,
+}
+
+impl<'a> Process<'a> {
+    fn find(cluster: &Cluster, name: &'a str) -> Result<Self> {
+        let run = cluster.config().parent().context("a kubeconfig lies in a directory")?;
+        Ok(Self { name, keeper: run.join("pids").join(name) })
+    }
+
+    /// Its process now.
+    fn pid(&self) -> Result<u32> {
+        let keeper = fs::read_to_string(&self.keeper)
+            .with_context(|| format!("the test cluster does not run {}", self.name))?;
+        let children = Command::new("pgrep").args(["--parent", keeper.trim()]).output()?;
+        let children = String::from_utf8(children.stdout)?;
+        let child = children.lines().next();
+        child
+            .and_then(|line| line.trim().parse().ok())
+            .with_context(|| format!("{} does not run", self.name))
+    }
+
+    /// Ends it at once.
+    fn kill(&self) -> Result<()> {
+        send("KILL", self.pid()?)
+    }
+
+    /// It stands still for so long.
+    fn freeze(&self, time: Duration) -> Result<()> {
+        let pid = self.pid()?;
+        send("STOP", pid)?;
+        thread::sleep(time);
+        send("CONT", pid)
+    }
+}
+
+/// Breaks something during a sync, more than once, and waits until each sync has ended.
+fn in_spite_of(
+    pair: &mut Pair,
+    turns: usize,
+    mut fault: impl FnMut(&Cluster) -> Result<()>,
+) -> Result<()> {
+    let mut random = Seed::new(turns as u64);
+    for _ in 0..turns {
+        let tag = pair.ask()?;
+        thread::sleep(Duration::from_millis(random.below(3000)));
+        fault(&pair.cluster)?;
+        pair.cluster.until(60, |cluster| {
+            let answer = cluster.run(&["get", "--raw", "/readyz"], None);
+            Ok(answer.err().map(|error| format!("{error:#}")))
+        })?;
+        pair.wait(&tag)?;
+    }
+    Ok(())
+}
+
+fn run(name: &str, test: impl FnOnce(&mut Pair) -> Result<()>) {
+    let _broken = WHOLE.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let result = Pair::new(name).and_then(|mut pair| {
+        test(&mut pair)?;
+        pair.is_clean()?;
+        pair.restores()
+    });
+    if let Err(error) = result {
+        panic!("{error:#}");
+    }
+}
+
+#[test]
+fn the_api_server_dies_and_comes_back() {
+    run("api-server", |pair| {
+        let server = Process::find(&pair.cluster, "kube-apiserver")?;
+        in_spite_of(pair, 4, |_| server.kill())
+    });
+}
+
+#[test]
+fn the_store_of_the_cluster_stands_still() {
+    run("etcd", |pair| {
+        let store = Process::find(&pair.cluster, "etcd")?;
+        in_spite_of(pair, 1, |_| store.freeze(Duration::from_secs(30)))
+    });
+}
+
+#[test]
+fn the_controllers_of_the_cluster_die() {
+    run("controllers", |pair| {
+        let names =
+            ["kube-controller-manager", "csi-snapshotter", "snapshot-controller", "kubelet"];
+        for name in names {
+            let process = Process::find(&pair.cluster, name)?;
+            in_spite_of(pair, 1, |_| process.kill())?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_provisioner_that_does_nothing_is_told_of_and_waited_for() {
+    run("provisioner", |pair| {
+        let provisioner = Process::find(&pair.cluster, "csi-provisioner")?;
+        let pid = provisioner.pid()?;
+        send("STOP", pid)?;
+        let tag = pair.ask()?;
+        let told = pair.cluster.until(90, |cluster| {
+            let status = &cluster.object("ReplicationDestination/mirror")?["status"];
+            let told = status.to_string().contains("PersistentVolumeClaim");
+            Ok((!told).then(|| format!("nothing is said of the claim: {status}")))
+        });
+        send("CONT", pid)?;
+        told?;
+        pair.wait(&tag)
+    });
+}
+
+#[test]
+fn a_node_that_is_not_ready_is_waited_for() {
+    run("node", |pair| {
+        let kubelet = Process::find(&pair.cluster, "kubelet")?;
+        in_spite_of(pair, 1, |_| kubelet.freeze(Duration::from_secs(50)))
+    });
+}
+
+#[test]
+fn rights_that_are_taken_away_are_named_and_missed_only_as_long() {
+    run("rights", |pair| {
+        let role = "clusterrole/volsync-manager";
+        let kept = pair.cluster.object(role)?;
+        let rules = kept["rules"].as_array().context("the operator's role has rules")?;
+        let fewer: Vec<_> = rules
+            .iter()
+            .filter(|rule| !rule["resources"].to_string().contains("\"jobs\""))
+            .collect();
+        ensure!(fewer.len() < rules.len(), "no rule speaks of Jobs");
+        let patch = |rules: &serde_json::Value| json!({"rules": rules}).to_string();
+        let change = |cluster: &Cluster, rules: &serde_json::Value| {
+            cluster.run(&["patch", role, "--type=merge", "--patch", &patch(rules)], None)
+        };
+        change(&pair.cluster, &json!(fewer))?;
+        let asked = pair.ask();
+        let told = pair.cluster.until(60, |cluster| {
+            let status = &cluster.object("ReplicationSource/photos")?["status"];
+            let told = status.to_string().contains("forbidden");
+            Ok((!told).then(|| format!("nothing is said of it: {status}")))
+        });
+        change(&pair.cluster, &json!(rules))?;
+        told?;
+        pair.wait(&asked?)
+    });
+}
+
+#[test]
+fn a_claim_deleted_in_the_middle_of_its_sync_is_missed_at_the_next() {
+    run("claim", |pair| {
+        let tag = pair.ask()?;
+        pair.cluster.until(60, |cluster| {
+            let jobs = cluster.objects("Job")?.len();
+            Ok((jobs < 2).then(|| format!("{jobs} Jobs were made")))
+        })?;
+        let stamp = pair.cluster.object("pvc/photos")?["spec"].clone();
+        pair.cluster.run(&["delete", "pvc", "photos", "--wait=false"], None)?;
+        pair.wait(&tag)?;
+        let tag = pair.ask()?;
+        pair.cluster.until(60, |cluster| {
+            let status = &cluster.object("ReplicationSource/photos")?["status"];
+            let told = status.to_string().contains("PersistentVolumeClaim photos does not exist");
+            Ok((!told).then(|| format!("nothing is said of it: {status}")))
+        })?;
+        let mut spec = json!({});
+        for field in ["accessModes", "resources"] {
+            spec[field] = stamp[field].clone();
+        }
+        pair.cluster.make(&json!({
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "photos"},
+            "spec": spec,
+        }))?;
+        pair.wait(&tag)
+    });
+}
+
+#[test]
+fn keys_that_change_in_the_middle_of_a_sync_do_not_end_it() {
+    run("keys", |pair| {
+        let tag = pair.ask()?;
+        pair.cluster.until(60, |cluster| {
+            let jobs = cluster.objects("Job")?.len();
+            Ok((jobs < 2).then(|| format!("{jobs} Jobs were made")))
+        })?;
+        let label = r#"{"metadata":{"labels":{"touched":"true"}},"data":{"more":"eA=="}}"#;
+        let secret = "secret/volsync-rsync-dst-src-mirror";
+        pair.cluster.run(&["patch", secret, "--type=merge", "--patch", label], None)?;
+        pair.wait(&tag)?;
+        pair.had_one_mover_each()
+    });
+}
