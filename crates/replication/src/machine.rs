@@ -82,8 +82,15 @@ pub fn step(
 /// Whether the data at the destination is older than the user asked for: nothing was synchronized
 /// yet, or a scheduled sync has not ended before the slot after its own.
 pub fn is_out_of_sync(replication: &Replication, status: &Status, now: Timestamp) -> bool {
-    let Some(last) = status.last_sync_time else { return true };
-    missed_deadline(&replication.trigger, last, now).is_some()
+    out_of_sync_from(replication, status).is_some_and(|from| from < now)
+}
+
+/// After when [`is_out_of_sync`], unless a sync succeeds before; `None`: never.
+pub fn out_of_sync_from(replication: &Replication, status: &Status) -> Option<Timestamp> {
+    match status.last_sync_time {
+        Some(last) => deadline(&replication.trigger, last),
+        None => Some(Timestamp::MIN),
+    }
 }
 
 /// One step in the making.
@@ -290,10 +297,7 @@ impl Stepping<'_> {
             after(ended, back_off(attempts, permanent))
         };
         let first_line = message.lines().next().unwrap_or_default().to_owned();
-        let summary = MoverSummary {
-            result: Some(MoverResult::Failed),
-            logs: format!("attempt {attempts}: {message}"),
-        };
+        let summary = self.summary(MoverResult::Failed, format!("attempt {attempts}: {message}"));
         if self.status.latest_mover_status.as_ref() != Some(&summary) {
             self.status.latest_mover_status = Some(summary);
             self.happenings.push(Happening::MoverFailed {
@@ -320,8 +324,8 @@ impl Stepping<'_> {
         let end = to_the_second(self.now);
         let duration = self.now.duration_since(plan.start).max(SignedDuration::ZERO);
         let last = self.status.last_sync_time;
-        if let Some(deadline) =
-            last.and_then(|last| missed_deadline(&self.replication.trigger, last, self.now))
+        if let Some(deadline) = last.and_then(|last| deadline(&self.replication.trigger, last))
+            && deadline < self.now
         {
             self.happenings.push(Happening::IntervalMissed { deadline });
         }
@@ -335,10 +339,8 @@ impl Stepping<'_> {
         };
         self.status.last_manual_sync = tag;
         self.status.last_sync_start_time = None;
-        self.status.latest_mover_status = Some(MoverSummary {
-            result: Some(MoverResult::Successful),
-            logs: success_logs(&plan.method, report),
-        });
+        let logs = success_logs(&plan.method, report);
+        self.status.latest_mover_status = Some(self.summary(MoverResult::Successful, logs));
         plan.maintenance.record(self.replication, end, &mut self.status.restic);
         if let ImageState::Ready(image) = &self.seen.image
             && self.replication.direction == Direction::Destination
@@ -353,13 +355,20 @@ impl Stepping<'_> {
         let message = told(report);
         self.status.next_sync_time = self.slot_after_end();
         self.status.last_sync_start_time = None;
-        self.status.latest_mover_status =
-            Some(MoverSummary { result: Some(MoverResult::Failed), logs: message.clone() });
+        self.status.latest_mover_status = Some(self.summary(MoverResult::Failed, message.clone()));
         self.happenings.push(Happening::SyncIncomplete {
             message: message.lines().next().unwrap_or_default().to_owned(),
             next: self.status.next_sync_time,
         });
         self.come_to_rest(&Synchronizing::Error(message))
+    }
+
+    /// How a mover ended, and as much of what it said as is to be kept.
+    fn summary(&self, result: MoverResult, mut logs: String) -> MoverSummary {
+        if let Some(limit) = self.replication.mover_log_bytes {
+            logs.truncate(logs.floor_char_boundary(limit));
+        }
+        MoverSummary { result: Some(result), logs }
     }
 
     fn slot_after_end(&self) -> Option<Timestamp> {
@@ -501,13 +510,10 @@ fn next_slot(
     }
 }
 
-/// The start of the slot after the one following `last`, when that has passed.
-fn missed_deadline(trigger: &Trigger, last: Timestamp, now: Timestamp) -> Option<Timestamp> {
+/// The start of the slot after the one following `last`: the sync of that one should have ended by then.
+fn deadline(trigger: &Trigger, last: Timestamp) -> Option<Timestamp> {
     match trigger {
-        Trigger::Schedule(schedule) => {
-            let deadline = schedule.next_after(schedule.next_after(last)?)?;
-            (deadline < now).then_some(deadline)
-        }
+        Trigger::Schedule(schedule) => schedule.next_after(schedule.next_after(last)?),
         Trigger::Manual(_) | Trigger::Continuous => None,
     }
 }

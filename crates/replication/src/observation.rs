@@ -80,6 +80,15 @@ impl MoverState {
             }
         }
     }
+
+    /// The mover's report, if it ended and left one.
+    pub const fn report(&self) -> Option<&Report> {
+        match self {
+            Self::NotStarted | Self::Running { .. } => None,
+            Self::Succeeded { report, .. } => Some(report),
+            Self::Failed { report, .. } => report.as_ref(),
+        }
+    }
 }
 
 /// How far the image of a destination is.

@@ -31,6 +31,9 @@ pub struct Replication {
     pub method: Method,
     /// How the user wants the mover's pod to be.
     pub pod: MoverConfig,
+    /// At most so many bytes of what a mover said are kept in the status; `None`: all of them. No
+    /// manifest says it: it is the shell's to set.
+    pub mover_log_bytes: Option<usize>,
     pub(crate) references: Vec<Reference>,
 }
 

@@ -196,6 +196,7 @@ impl<'a> Check<'a> {
                     volume,
                     method,
                     pod,
+                    mover_log_bytes: None,
                     references: self.references,
                 })
             }

@@ -252,6 +252,22 @@ fn a_changed_manifest_is_tried_at_once() {
 }
 
 #[test]
+fn what_is_kept_of_a_movers_words_is_cut_between_characters_and_still_known_next_time() {
+    let mut replication = source(On::Nothing);
+    replication.mover_log_bytes = Some("attempt 1: caf\u{e9}".len() - 1);
+    let (status, run) = started(&replication);
+    let report = Some(Report::failed(Retry::Transient, "caf\u{e9} is closed", ""));
+    let ended = after_noon(5);
+    let world =
+        seen(MoverState::Failed { run, attempts: 1, report, message: String::new(), ended });
+    let told = step(&replication, &status, &world, after_noon(6));
+    assert_eq!(told.status.latest_mover_status.as_ref().unwrap().logs, "attempt 1: caf");
+    assert!(condition(&told).2.starts_with("caf\u{e9} is closed\n"));
+    assert_eq!(told.happenings.len(), 1);
+    assert!(step(&replication, &told.status, &world, after_noon(7)).happenings.is_empty());
+}
+
+#[test]
 fn a_mover_without_a_report_has_failed() {
     let replication = source(On::Nothing);
     let (status, run) = started(&replication);
