@@ -1,7 +1,7 @@
 //! `Context`: what every reconciliation is given.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -9,6 +9,7 @@ use kube::{Api, Client};
 
 use crate::apply::Object;
 use crate::events::Events;
+use crate::metrics::Metrics;
 
 /// What the process was asked to be, apart from how it is reached.
 #[derive(Debug, Clone)]
@@ -19,6 +20,11 @@ pub(crate) struct Settings {
     pub(crate) rsync_image: String,
     /// The SecurityContextConstraints privileged movers use on OpenShift.
     pub(crate) scc_name: String,
+    /// How much of what a mover said is kept; `None`: all of it.
+    pub(crate) mover_log_bytes: Option<usize>,
+    /// Secrets of the operator's namespace that movers' images are pulled with.
+    #[allow(dead_code, reason = "read where movers' ServiceAccounts are made")]
+    pub(crate) pull_secrets: Vec<String>,
 }
 
 /// What every reconciliation is given.
@@ -26,6 +32,7 @@ pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) settings: Settings,
     pub(crate) events: Events,
+    pub(crate) metrics: Arc<Metrics>,
     failures: Mutex<HashMap<String, u32>>,
 }
 
@@ -36,7 +43,7 @@ const LONGEST: Duration = Duration::from_secs(120);
 impl Context {
     pub(crate) fn new(client: Client, settings: Settings) -> Self {
         let events = Events::new(client.clone());
-        Self { client, settings, events, failures: Mutex::default() }
+        Self { client, settings, events, metrics: Arc::default(), failures: Mutex::default() }
     }
 
     /// Objects of one namespace.

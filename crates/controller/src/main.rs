@@ -5,6 +5,7 @@ mod access;
 mod apply;
 mod args;
 mod build;
+mod certificate;
 mod clean_up;
 mod context;
 mod dereference;
@@ -13,16 +14,21 @@ mod events;
 mod health;
 mod kind;
 mod lease;
+mod metrics;
 mod no_pod;
 mod observe;
 mod placement;
 mod populator;
 mod reconcile;
+mod review;
 mod rsync;
 mod run;
+mod scrape;
+mod serve;
 mod update_status;
 mod volume;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -34,8 +40,11 @@ use volsync_api::{ReplicationDestination, ReplicationSource};
 #[tokio::main]
 async fn main() -> ExitCode {
     let invocation = args::parse();
-    if let Err(error) = start_logging(&invocation.log) {
+    if let Err(error) = start_logging(&invocation.logging) {
         tracing::warn!(%error, "logging was set up before");
+    }
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        tracing::debug!("a provider of ciphers was installed before");
     }
     match serve(invocation).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -46,15 +55,27 @@ async fn main() -> ExitCode {
     }
 }
 
-fn start_logging(filter: &str) -> Result<(), tracing_subscriber::util::TryInitError> {
+fn start_logging(logging: &args::Logging) -> Result<(), tracing_subscriber::util::TryInitError> {
     use tracing_subscriber::util::SubscriberInitExt;
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+    let filter = tracing_subscriber::EnvFilter::try_new(&logging.filter)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).finish().try_init()
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    if logging.json { lines.json().finish().try_init() } else { lines.finish().try_init() }
+}
+
+async fn connect(kubeconfig: Option<PathBuf>) -> anyhow::Result<kube::Client> {
+    use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+    let Some(path) = kubeconfig else {
+        return kube::Client::try_default().await.context("cannot find the Kubernetes cluster");
+    };
+    let cannot = || format!("cannot use the kubeconfig {}", path.display());
+    let file = Kubeconfig::read_from(&path).with_context(cannot)?;
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+    kube::Client::try_from(config.with_context(cannot)?).with_context(cannot)
 }
 
 async fn serve(invocation: args::Invocation) -> anyhow::Result<()> {
-    let client = kube::Client::try_default().await.context("cannot find the Kubernetes cluster")?;
+    let client = connect(invocation.kubeconfig).await?;
     let version =
         client.apiserver_version().await.context("cannot reach the Kubernetes API server")?;
     tracing::info!(
@@ -63,15 +84,21 @@ async fn serve(invocation: args::Invocation) -> anyhow::Result<()> {
         "Registered Movers: [rsync]"
     );
     if let Some(address) = invocation.health {
-        let listener = health::listen(address).await;
+        let listener = serve::listen(address).await;
         let listener =
             listener.with_context(|| format!("cannot serve health probes on {address}"))?;
-        tokio::spawn(health::serve(listener));
+        tokio::spawn(serve::serve(listener, None, |request| async move {
+            health::answer(request.uri().path())
+        }));
+    }
+    let ctx = Arc::new(context::Context::new(client.clone(), invocation.settings));
+    if let Some(options) = invocation.scrape {
+        scrape::start(options, client.clone(), ctx.metrics.clone()).await?;
     }
     let asked = stopped()?.shared();
-    let mut leadership = invocation.leader_elect.then(|| {
-        Leadership::new(client.clone(), &invocation.namespace, invocation.identity.clone())
-    });
+    let mut leadership = invocation
+        .leader_elect
+        .then(|| Leadership::new(client, &invocation.namespace, invocation.identity.clone()));
     if let Some(leadership) = &mut leadership {
         tokio::select! {
             () = leadership.acquire() => {}
@@ -81,7 +108,6 @@ async fn serve(invocation: args::Invocation) -> anyhow::Result<()> {
     let (lose, lost) = tokio::sync::oneshot::channel::<()>();
     let lost = lost.map(|_| ()).shared();
     let stop = futures::future::select(asked.clone(), lost).map(|_| ()).shared();
-    let ctx = Arc::new(context::Context::new(client, invocation.settings));
     let place = invocation.watch_namespace;
     let controllers = futures::future::join3(
         run::run::<ReplicationSource>(ctx.clone(), place.clone(), stop.clone()),

@@ -19,8 +19,8 @@ use volsync_contract::Direction;
 use volsync_replication::conditions::{self, Synchronizing};
 use volsync_replication::{
     CleanUpPlan, Happening, ImageReference, ImageState, Method, MoverResult, MoverState,
-    MoverSummary, Observation, Replication, State, Status, Step, SyncPlan, Volume, Want, names,
-    step,
+    MoverSummary, Observation, Problem, Replication, State, Status, Step, SyncPlan, Volume, Want,
+    names, step,
 };
 use volsync_volume::CopyMethod;
 
@@ -117,12 +117,23 @@ enum After<K> {
 /// Decides without a request whether there is nothing to do; `None`: there may be.
 fn at_rest<K: Kind>(object: &K, ctx: &Context, now: Timestamp) -> Option<Action> {
     let recorded = object.recorded();
+    let found = object.validate(&ctx.settings.zone);
+    let action = rest(&found, &recorded, now)?;
+    ctx.metrics.see(object, found.as_ref().ok(), &recorded);
+    Some(action)
+}
+
+fn rest(
+    found: &Result<Replication, Vec<Problem>>,
+    recorded: &Status,
+    now: Timestamp,
+) -> Option<Action> {
     let said = conditions::find(&recorded.conditions);
-    let replication = match object.validate(&ctx.settings.zone) {
+    let replication = match found {
         Ok(replication) => replication,
         Err(problems) => {
             let known = said.is_some_and(|said| {
-                said.reason == "Error" && said.message == all_problems(&problems)
+                said.reason == "Error" && said.message == all_problems(problems)
             });
             return known.then(Action::await_change);
         }
@@ -132,11 +143,11 @@ fn at_rest<K: Kind>(object: &K, ctx: &Context, now: Timestamp) -> Option<Action>
     }
     // The condition says so only once everything a sync left was gone.
     let idle = said.is_some_and(|said| said.reason.starts_with("WaitingFor"));
-    if State::of(&recorded) == State::Synchronizing || !idle {
+    if State::of(recorded) == State::Synchronizing || !idle {
         return None;
     }
-    let next = step(&replication, &recorded, &Observation::default(), now);
-    let nothing = next.want == Want::Nothing && next.status == recorded;
+    let next = step(replication, recorded, &Observation::default(), now);
+    let nothing = next.want == Want::Nothing && next.status == *recorded;
     nothing.then(|| next.look_again.map_or_else(Action::await_change, |at| requeue_at(at, now)))
 }
 
@@ -148,7 +159,7 @@ fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
 }
 
-fn all_problems(problems: &[volsync_replication::Problem]) -> String {
+fn all_problems(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
@@ -160,7 +171,9 @@ async fn pass<K: Kind>(
     now: Timestamp,
 ) -> Result<After<K>, Error> {
     let mut recorded = live.recorded();
-    let replication = match live.validate(&ctx.settings.zone) {
+    let found = live.validate(&ctx.settings.zone);
+    ctx.metrics.see(live, found.as_ref().ok(), &recorded);
+    let mut replication = match found {
         Ok(replication) => replication,
         Err(problems) => {
             let says = Synchronizing::Error(all_problems(&problems));
@@ -172,6 +185,7 @@ async fn pass<K: Kind>(
     if matches!(replication.method, Method::External(_)) {
         return Ok(After::Wait(None));
     }
+    replication.mover_log_bytes = ctx.settings.mover_log_bytes;
     let seen = see(ctx, owner, live, &replication, &recorded, now).await?;
     let mut step = step(&replication, &recorded, &seen.observation, now);
     let blocked = seen.blocked.as_ref();
@@ -194,6 +208,9 @@ async fn pass<K: Kind>(
     if !restart_knows {
         changed = Some(update_status(ctx, live, &step.status, &seen.published).await?);
     }
+    // Now that it is recorded it does not happen again.
+    ctx.metrics.see(live, Some(&replication), &step.status);
+    ctx.metrics.count(live, &step.happenings, &seen.observation.mover, now);
     let done = carry_out(ctx, owner, changed.as_ref().unwrap_or(live), &seen, &step, now).await;
     if let Err(error) = &done
         && error.is_refusal()
@@ -207,6 +224,7 @@ async fn pass<K: Kind>(
             if let Some(notice) = Notice::of(&happening, None) {
                 ctx.events.publish(live, notice).await;
             }
+            ctx.metrics.count(live, &[happening], &seen.observation.mover, now);
         }
     }
     let onto = changed.as_ref().unwrap_or(live);

@@ -33,6 +33,10 @@ pub(crate) async fn run<K: Kind>(
     let main = api::<DeserializeGuard<K>>(&client, place);
     let controller = Controller::new(main, watcher::Config::default());
     let store = controller.store();
+    let known = store.clone();
+    ctx.metrics.follow(K::DIRECTION, move |namespace, name| {
+        known.get(&ObjectRef::new(name).within(namespace)).is_some()
+    });
     let controller = controller
         .with_config(Config::default().concurrency(CONCURRENCY))
         .owns(api::<Job>(&client, place), ours())
