@@ -35,8 +35,32 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{- /* The reference of an image: (list image appVersion) */}}
+{{- /* What the operator's pods are found by. */}}
+{{- define "volsync.podLabels" -}}
+{{ include "volsync.selectorLabels" . }}
+control-plane: {{ include "volsync.fullname" . }}-controller
+{{- end }}
+
+{{- /* The reference of an image, empty if none was given: (list image appVersion) */}}
 {{- define "volsync.image" -}}
 {{- $image := index . 0 }}
-{{- $image.image | default (printf "%s:%s" $image.repository ($image.tag | default (index . 1))) }}
+{{- if $image.image }}
+{{- $image.image }}
+{{- else if $image.repository }}
+{{- printf "%s:%s" $image.repository ($image.tag | default (index . 1)) }}
+{{- end }}
+{{- end }}
+
+{{- /* The operator's ServiceAccount, as the subject of a binding. */}}
+{{- define "volsync.subject" -}}
+- kind: ServiceAccount
+  name: {{ include "volsync.serviceAccountName" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end }}
+
+{{- /* Whether the Prometheus Operator is to scrape the metrics. */}}
+{{- define "volsync.isMonitored" -}}
+{{- $served := .Capabilities.APIVersions.Has "monitoring.coreos.com/v1/ServiceMonitor" }}
+{{- $enabled := toString .Values.serviceMonitor.enabled }}
+{{- if or (eq $enabled "true") (and (eq $enabled "auto") $served) }}true{{ end }}
 {{- end }}
