@@ -52,6 +52,10 @@ check-each:
 crds:
     cargo xtask crdgen
 
+# Write deploy/install.yaml from the Helm chart
+render:
+    cargo xtask render
+
 # Measure a mover against the real tool
 bench name *options:
     cargo xtask bench {{name}} {{options}}

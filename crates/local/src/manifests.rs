@@ -327,6 +327,26 @@ mod tests {
     }
 
     #[test]
+    fn every_sample_in_deploy_is_valid_and_asks_for_something_possible() {
+        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/samples");
+        let samples = files(&samples).unwrap();
+        assert!(samples.len() > 10, "{samples:?}");
+        let zone = jiff::tz::TimeZone::UTC;
+        for sample in samples {
+            let (manifests, problems) = load(std::slice::from_ref(&sample));
+            assert_eq!(problems.to_string(), "");
+            for found in manifests.sources.values() {
+                let checked = volsync_replication::validate_source(&found.object, &zone);
+                assert!(checked.is_ok(), "{}: {checked:?}", sample.display());
+            }
+            for found in manifests.destinations.values() {
+                let checked = volsync_replication::validate_destination(&found.object, &zone);
+                assert!(checked.is_ok(), "{}: {checked:?}", sample.display());
+            }
+        }
+    }
+
+    #[test]
     fn a_broken_document_does_not_hide_the_others() {
         let (manifests, problems) = load_text(
             "a: [\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: keys}\ndata: {a: aGk=, b: '*'}\nstringData: {c: text}\n---\nkind: Pod\n",

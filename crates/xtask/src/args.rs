@@ -48,6 +48,8 @@ pub(crate) enum Verb {
     Cluster(ClusterOptions),
     /// Write the CRDs of deploy/crds and of the Helm chart from the Rust types
     Crdgen,
+    /// Write deploy/install.yaml from the Helm chart
+    Render,
     /// Check the dependency rules, names and sizes of docs/architecture.md
     Tidy,
 }

@@ -1,4 +1,4 @@
-//! Developer verbs: `cargo xtask setup|demo|test|bench|image|cluster|crdgen|tidy`.
+//! Developer verbs: `cargo xtask setup|demo|test|bench|image|cluster|crdgen|render|tidy`.
 #![allow(clippy::print_stdout, reason = "a developer tool answers on standard output")]
 
 mod args;
@@ -8,6 +8,7 @@ mod command;
 mod crdgen;
 mod demo;
 mod image;
+mod render;
 mod repository;
 mod setup;
 mod table;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Verb::Image(options) => image::image(&options),
         Verb::Cluster(options) => cluster::cluster(&options),
         Verb::Crdgen => crdgen::crdgen(),
+        Verb::Render => render::render(),
         Verb::Tidy => tidy::tidy(),
     };
     match done {
