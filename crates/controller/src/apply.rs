@@ -7,7 +7,7 @@ use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::{Asked, Error};
 
@@ -68,18 +68,26 @@ pub(crate) async fn create<T: Object>(api: &Api<T>, object: &T) -> Result<T, Err
 }
 
 /// Makes an object say what `desired` says, which is all that is ours of it. Nothing is written if
-/// it says so already. Returns it, and whether it is new.
-pub(crate) async fn apply<T: Object>(api: &Api<T>, desired: &T) -> Result<(T, bool), Error> {
-    let name = desired.name_any();
-    let existing = get(api, &name).await?;
-    if let Some(existing) = &existing
-        && covers(&json(existing)?, &json(desired)?)
-    {
-        return Ok((existing.clone(), false));
+/// it says so already.
+pub(crate) async fn apply<T: Object>(api: &Api<T>, desired: &T) -> Result<T, Error> {
+    let existing = get(api, &desired.name_any()).await?;
+    apply_onto(api, existing, desired).await
+}
+
+/// [`apply`], to what was read before.
+///
+/// What others wrote of it goes where it says otherwise, whoever they were: server-side apply would
+/// keep a port or a rule that another release wrote beside ours.
+pub(crate) async fn apply_onto<T: Object>(
+    api: &Api<T>,
+    existing: Option<T>,
+    desired: &T,
+) -> Result<T, Error> {
+    let Some(existing) = existing else { return create(api, desired).await };
+    match lacking(&json(&existing)?, &json(desired)?) {
+        Value::Object(nothing) if nothing.is_empty() => Ok(existing),
+        patch => merge(api, &existing, patch).await,
     }
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    let applied = api.patch(&name, &params, &Patch::Apply(desired)).await;
-    Ok((applied.asked(|| format!("apply {}", named(desired)))?, existing.is_none()))
 }
 
 /// Changes what `patch` names, provided the object is still the version that was read.
@@ -125,14 +133,7 @@ pub(crate) fn json<T: Serialize>(object: &T) -> Result<Value, Error> {
 pub(crate) fn covers(existing: &Value, desired: &Value) -> bool {
     match (existing, desired) {
         (Value::Object(existing), Value::Object(desired)) => {
-            desired.iter().all(|(key, value)| match (existing.get(key), value) {
-                (None, Value::Array(list)) => list.is_empty(),
-                (None, _) => false,
-                (Some(Value::Array(found)), Value::Array(owners)) if key == "ownerReferences" => {
-                    owners.iter().all(|owner| found.iter().any(|one| covers(one, owner)))
-                }
-                (Some(found), value) => covers(found, value),
-            })
+            desired.iter().all(|(key, value)| says(existing.get(key), key, value))
         }
         (Value::Array(existing), Value::Array(desired)) => {
             existing.len() == desired.len()
@@ -140,6 +141,46 @@ pub(crate) fn covers(existing: &Value, desired: &Value) -> bool {
         }
         (existing, desired) => existing == desired,
     }
+}
+
+/// Whether the field `key`, if there is one, says what `desired` says.
+fn says(existing: Option<&Value>, key: &str, desired: &Value) -> bool {
+    match (existing, desired) {
+        (None, Value::Array(list)) => list.is_empty(),
+        (None, _) => false,
+        (Some(Value::Array(found)), Value::Array(owners)) if key == OWNERS => {
+            owners.iter().all(|owner| found.iter().any(|one| covers(one, owner)))
+        }
+        (Some(found), desired) => covers(found, desired),
+    }
+}
+
+const OWNERS: &str = "ownerReferences";
+
+/// The merge patch (RFC 7386) after which `existing` covers `desired`; it replaces lists, but for
+/// owners, which are added.
+fn lacking(existing: &Value, desired: &Value) -> Value {
+    let (Value::Object(existing), Value::Object(desired)) = (existing, desired) else {
+        return desired.clone();
+    };
+    let mut patch = Map::new();
+    for (key, value) in desired {
+        let found = existing.get(key);
+        if says(found, key, value) {
+            continue;
+        }
+        let change = match (found, value) {
+            (Some(Value::Array(found)), Value::Array(ours)) if key == OWNERS => {
+                let others =
+                    found.iter().filter(|one| ours.iter().all(|our| our["uid"] != one["uid"]));
+                others.chain(ours).cloned().collect()
+            }
+            (Some(found), value) => lacking(found, value),
+            (None, value) => value.clone(),
+        };
+        patch.insert(key.clone(), change);
+    }
+    Value::Object(patch)
 }
 
 /// Whether the object is being removed.
@@ -164,5 +205,44 @@ mod tests {
         assert!(!covers(&existing, &json!({"a": {"b": 2}})));
         assert!(!covers(&existing, &json!({"d": 1})));
         assert!(!covers(&existing, &json!({"list": []})));
+    }
+
+    #[test]
+    fn a_role_that_may_nothing_any_more_loses_its_rule() {
+        let privileged = json!({"rules": [{"verbs": ["use"]}], "metadata": {"name": "a"}});
+        let wanted = json!({"rules": [], "metadata": {"name": "a"}});
+        assert_eq!(lacking(&privileged, &wanted), json!({"rules": []}));
+        // The API server leaves an empty list out.
+        assert_eq!(lacking(&json!({"metadata": {"name": "a"}}), &wanted), json!({}));
+    }
+
+    #[test]
+    fn a_port_that_another_release_wrote_is_replaced_and_its_annotations_stay() {
+        let existing = json!({
+            "metadata": {"annotations": {"left": "by another"}, "labels": {"by": "volsync"}},
+            "spec": {"type": "NodePort", "ports": [{"name": "ssh", "port": 22, "nodePort": 30022}]},
+        });
+        let wanted = |port| {
+            json!({
+                "metadata": {"labels": {"by": "volsync"}},
+                "spec": {"type": "NodePort", "ports": [{"name": "ssh", "port": port}]},
+            })
+        };
+        assert_eq!(lacking(&existing, &wanted(22)), json!({}));
+        assert_eq!(
+            lacking(&existing, &wanted(2222)),
+            json!({"spec": {"ports": [{"name": "ssh", "port": 2222}]}})
+        );
+    }
+
+    #[test]
+    fn owners_are_added_and_none_is_taken_away() {
+        let owned = |owners| json!({"metadata": {"ownerReferences": owners}});
+        let both = owned(json!([{"uid": "1", "name": "a"}, {"uid": "2"}]));
+        assert_eq!(
+            lacking(&owned(json!([{"uid": "1", "name": "a"}])), &owned(json!([{"uid": "2"}]))),
+            both
+        );
+        assert_eq!(lacking(&both, &owned(json!([{"uid": "2"}]))), json!({}));
     }
 }

@@ -1,5 +1,6 @@
 //! Command line and environment, all of it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -63,9 +64,15 @@ pub(crate) struct Args {
         value_name = "NAMESPACE"
     )]
     namespace: String,
-    /// Only look at this namespace.
-    #[arg(long, env = "VOLSYNC_WATCH_NAMESPACE", value_name = "NAMESPACE")]
-    watch_namespace: Option<String>,
+    /// Only look at these namespaces, separated by commas.
+    #[arg(
+        long,
+        env = "VOLSYNC_WATCH_NAMESPACE",
+        default_value = "",
+        value_name = "NAMES",
+        hide_default_value = true
+    )]
+    watch_namespace: String,
     /// This process, in the Lease.
     #[arg(long, env = "HOSTNAME", default_value = "volsync-controller", hide = true)]
     identity: String,
@@ -172,7 +179,8 @@ pub(crate) struct Invocation {
     pub(crate) kubeconfig: Option<PathBuf>,
     pub(crate) namespace: String,
     pub(crate) identity: String,
-    pub(crate) watch_namespace: Option<String>,
+    /// Where to look; empty: everywhere.
+    pub(crate) watch_namespaces: Vec<String>,
     pub(crate) logging: Logging,
     pub(crate) settings: Settings,
 }
@@ -203,9 +211,9 @@ impl Args {
             scrape: self.metrics.options()?,
             leader_elect: self.leader_elect,
             kubeconfig: self.kubeconfig.filter(|path| !path.is_empty()).map(PathBuf::from),
-            namespace: self.namespace,
+            namespace: self.namespace.clone(),
             identity: self.identity,
-            watch_namespace: self.watch_namespace.filter(|namespace| !namespace.is_empty()),
+            watch_namespaces: names(&self.watch_namespace),
             logging: self.logging.parsed(),
             settings: Settings {
                 zone: TimeZone::system(),
@@ -215,6 +223,7 @@ impl Args {
                 },
                 scc_name: self.scc_name,
                 mover_log_bytes: bytes(&self.mover_log_max_bytes)?,
+                namespace: self.namespace,
                 pull_secrets: names(&self.mover_image_pull_secrets),
             },
         })
@@ -282,8 +291,10 @@ fn zap_level(text: &str) -> Result<&'static str, String> {
     }
 }
 
+/// The names of a list, each once. A chart writes an empty list as one empty name.
 fn names(list: &str) -> Vec<String> {
-    list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    let names: BTreeSet<&str> = list.split(',').map(str::trim).collect();
+    names.into_iter().filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// Nothing is no limit; what is negative leaves nothing.

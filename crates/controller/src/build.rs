@@ -4,6 +4,7 @@
 pub(crate) mod claim;
 pub(crate) mod job;
 pub(crate) mod secret;
+pub(crate) mod security_context_constraints;
 pub(crate) mod service;
 pub(crate) mod service_account;
 pub(crate) mod snapshot;

@@ -1,6 +1,6 @@
 //! `Context`: what every reconciliation is given.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,8 +22,9 @@ pub(crate) struct Settings {
     pub(crate) scc_name: String,
     /// How much of what a mover said is kept; `None`: all of it.
     pub(crate) mover_log_bytes: Option<usize>,
-    /// Secrets of the operator's namespace that movers' images are pulled with.
-    #[allow(dead_code, reason = "read where movers' ServiceAccounts are made")]
+    /// The operator's own namespace.
+    pub(crate) namespace: String,
+    /// Secrets in that namespace that the movers' images are pulled with.
     pub(crate) pull_secrets: Vec<String>,
 }
 
@@ -34,6 +35,7 @@ pub(crate) struct Context {
     pub(crate) events: Events,
     pub(crate) metrics: Arc<Metrics>,
     failures: Mutex<HashMap<String, u32>>,
+    said: Mutex<HashSet<String>>,
 }
 
 /// The wait after a reconciliation that broke off, doubled each time up to [`LONGEST`].
@@ -43,7 +45,14 @@ const LONGEST: Duration = Duration::from_secs(120);
 impl Context {
     pub(crate) fn new(client: Client, settings: Settings) -> Self {
         let events = Events::new(client.clone());
-        Self { client, settings, events, metrics: Arc::default(), failures: Mutex::default() }
+        Self {
+            client,
+            settings,
+            events,
+            metrics: Arc::default(),
+            failures: Mutex::default(),
+            said: Mutex::default(),
+        }
     }
 
     /// Objects of one namespace.
@@ -63,5 +72,11 @@ impl Context {
     /// The reconciliation of this object went well.
     pub(crate) fn went_well(&self, key: &str) {
         self.failures.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(key);
+    }
+
+    /// Whether this was not asked before: what is so for as long as the process runs is said once.
+    pub(crate) fn first(&self, what: &str) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        said.insert(what.to_owned())
     }
 }

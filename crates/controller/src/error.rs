@@ -41,10 +41,20 @@ impl Error {
         }
     }
 
+    /// Whether the operator lacks the right to do it.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        self.answer().is_some_and(|status| status.code == 403)
+    }
+
     /// Whether the API server will answer the same until somebody changes something: not permitted,
     /// over quota, refused by admission, not valid, not known.
     pub(crate) fn is_refusal(&self) -> bool {
-        self.answer().is_some_and(|status| matches!(status.code, 400 | 403 | 404 | 405 | 422))
+        self.answer().is_some_and(|status| match status.code {
+            400 | 403 | 404 | 405 | 422 => true,
+            // An admission webhook that cannot be reached refuses everything until it can.
+            500 => status.message.contains("webhook"),
+            _ => false,
+        })
     }
 }
 
@@ -108,5 +118,33 @@ impl From<Error> for Stop {
     /// What the API server refuses is told to the user.
     fn from(error: Error) -> Self {
         if error.is_refusal() { Self::blocked(error) } else { Self::Broken(error) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(code: u16, message: &str) -> Error {
+        let status = Status { code, message: message.to_owned(), ..Status::default() };
+        let source = kube::Error::Api(Box::new(status));
+        Error::Api { action: "create Job home/volsync-rsync-src-photos".to_owned(), source }
+    }
+
+    #[test]
+    fn what_the_api_server_refuses_is_told_in_its_words() {
+        for (code, says) in [
+            (403, "jobs.batch \"a\" is forbidden: exceeded quota: few"),
+            (403, "admission webhook \"policy\" denied the request: no"),
+            (500, "failed calling webhook \"policy\": connection refused"),
+        ] {
+            let Stop::Blocked(blocked) = Stop::from(answered(code, says)) else {
+                panic!("{says} does not block");
+            };
+            let action = "cannot create Job home/volsync-rsync-src-photos";
+            assert_eq!(blocked.message, format!("{action}: {says}"));
+        }
+        assert!(matches!(Stop::from(answered(500, "etcd is not there")), Stop::Broken(_)));
+        assert!(matches!(Stop::from(answered(503, "later")), Stop::Broken(_)));
     }
 }

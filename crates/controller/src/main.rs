@@ -19,7 +19,9 @@ mod no_pod;
 mod observe;
 mod placement;
 mod populator;
+mod pull_secrets;
 mod reconcile;
+mod registration;
 mod review;
 mod rsync;
 mod run;
@@ -108,11 +110,16 @@ async fn serve(invocation: args::Invocation) -> anyhow::Result<()> {
     let (lose, lost) = tokio::sync::oneshot::channel::<()>();
     let lost = lost.map(|_| ()).shared();
     let stop = futures::future::select(asked.clone(), lost).map(|_| ()).shared();
-    let place = invocation.watch_namespace;
-    let controllers = futures::future::join3(
-        run::run::<ReplicationSource>(ctx.clone(), place.clone(), stop.clone()),
-        run::run::<ReplicationDestination>(ctx.clone(), place.clone(), stop.clone()),
-        populator::run(ctx, place, stop),
+    let places = run::places(invocation.watch_namespaces).into_iter().map(|place| {
+        futures::future::join3(
+            run::run::<ReplicationSource>(ctx.clone(), place.clone(), stop.clone()),
+            run::run::<ReplicationDestination>(ctx.clone(), place.clone(), stop.clone()),
+            populator::run(ctx.clone(), place, stop.clone()),
+        )
+    });
+    let controllers = futures::future::join(
+        futures::future::join_all(places),
+        registration::run(ctx.clone(), stop.clone()),
     );
     let Some(leadership) = &mut leadership else {
         controllers.await;

@@ -36,8 +36,17 @@ pub(crate) async fn placement(
     }
     let node = spec.node_name.unwrap_or_default();
     let found = Api::<Node>::all(ctx.client.clone()).get_opt(&node).await;
-    let found = found.asked(|| format!("read Node {node}"))?;
-    let hostname = found.and_then(|node| node.labels().get(HOSTNAME).cloned());
+    let hostname = match found.asked(|| format!("read Node {node}")) {
+        Ok(found) => found.and_then(|node| node.labels().get(HOSTNAME).cloned()),
+        // Nodes are the cluster's; rights in namespaces alone do not reach them.
+        Err(error) if error.is_forbidden() => {
+            if ctx.first("Node") {
+                tracing::warn!("{error}; taking names of nodes for their label {HOSTNAME}");
+            }
+            Some(node.clone())
+        }
+        Err(error) => return Err(error.into()),
+    };
     let hostname = hostname.filter(|hostname| !hostname.is_empty()).ok_or_else(|| {
         Stop::blocked(format!("unable to find {HOSTNAME} label from node {node} for nodeSelector"))
     })?;

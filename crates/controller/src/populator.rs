@@ -16,17 +16,17 @@ use k8s_openapi::api::core::v1::{
     PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec, TypedObjectReference,
 };
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
-use kube::core::{DeserializeGuard, GroupVersionKind};
+use kube::api::{Patch, PatchParams};
+use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config, Controller, Error as RunError};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 use volsync_api::{GROUP, ReplicationDestination, events, keys};
 use volsync_replication::names;
 
-use crate::apply::{FIELD_MANAGER, create, delete, get, is_terminating, json, list, merge};
+use crate::apply::{create, delete, get, is_terminating, json, list, merge};
 use crate::build::snapshot::VolumeSnapshot;
 use crate::context::Context;
 use crate::error::{Asked, Error};
@@ -43,9 +43,6 @@ pub(crate) async fn run(
     namespace: Option<String>,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
-    if let Err(error) = register(&ctx.client).await {
-        tracing::warn!("{error}; claims are populated all the same");
-    }
     let place = namespace.as_deref();
     let client = &ctx.client;
     let claims =
@@ -71,25 +68,6 @@ pub(crate) async fn run(
             }
         })
         .await;
-}
-
-/// Tells the cluster that this kind of data source has a populator, where it wants to know.
-async fn register(client: &Client) -> Result<(), Error> {
-    let kind = GroupVersionKind::gvk("populator.storage.k8s.io", "v1beta1", "VolumePopulator");
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::from_gvk(&kind));
-    let wanted = json!({
-        "apiVersion": "populator.storage.k8s.io/v1beta1",
-        "kind": "VolumePopulator",
-        "metadata": {"name": keys::VOLUME_POPULATOR_NAME},
-        "sourceKind": {"group": GROUP, "kind": "ReplicationDestination"},
-    });
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    match api.patch(keys::VOLUME_POPULATOR_NAME, &params, &Patch::Apply(&wanted)).await {
-        Ok(_) => Ok(()),
-        // Not served: nobody wants to know.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(error) => Err(error).asked(|| "register the VolumePopulator".to_owned()),
-    }
 }
 
 /// The destination that a claim is to be filled from.
@@ -190,9 +168,26 @@ impl<'a> Populating<'a> {
     }
 
     async fn warn(&self, reason: &'static str, message: String) {
-        let notice =
-            Notice { warning: true, reason, action: "PopulateVolume", message, related: None };
+        let notice = Notice {
+            warning: true,
+            reason,
+            action: events::ACTION_PROVISION_VOLUME,
+            message,
+            related: None,
+        };
         self.ctx.events.publish(self.claim, notice).await;
+    }
+
+    /// Rights in namespaces alone are not enough for volumes, which are the cluster's. Each claim is
+    /// told so once.
+    async fn not_permitted(&self, error: &Error) -> Action {
+        if self.ctx.first(&format!("{}: {error}", self.uid)) {
+            let message = format!(
+                "{error}; populating takes rights on StorageClasses and PersistentVolumes, which only a ClusterRole gives"
+            );
+            self.warn(events::VOLSYNC_POPULATOR_ERROR, message).await;
+        }
+        Action::requeue(RECHECK)
     }
 
     async fn go_on(&self) -> Result<Action, Error> {
@@ -205,8 +200,11 @@ impl<'a> Populating<'a> {
                 None => Ok(Action::await_change()),
             };
         }
-        let Some(selected_node) = self.class_is_ready().await? else {
-            return Ok(Action::requeue(RECHECK));
+        let selected_node = match self.class_is_ready().await {
+            Ok(Some(node)) => node,
+            Ok(None) => return Ok(Action::requeue(RECHECK)),
+            Err(error) if error.is_forbidden() => return Ok(self.not_permitted(&error).await),
+            Err(error) => return Err(error),
         };
         let prime = match prime {
             Some(prime) => prime,
@@ -216,8 +214,10 @@ impl<'a> Populating<'a> {
             },
         };
         self.let_prime_own_its_snapshots(&prime).await?;
-        self.rebind(&prime).await?;
-        Ok(Action::requeue(RECHECK))
+        match self.rebind(&prime).await {
+            Err(error) if error.is_forbidden() => Ok(self.not_permitted(&error).await),
+            done => done.map(|()| Action::requeue(RECHECK)),
+        }
     }
 
     /// Whether the class of the claim lets its volume be made now, and on which node; the node is
@@ -260,12 +260,14 @@ impl<'a> Populating<'a> {
                     snapshot.name_any()
                 );
                 let related = Some(prime.object_ref(&()));
-                let notice = Notice::normal(reason, "PopulateVolume", message, related);
+                let notice =
+                    Notice::normal(reason, events::ACTION_PROVISION_VOLUME, message, related);
                 self.ctx.events.publish(self.claim, notice).await;
                 Ok(Some(prime))
             }
             Err(error) => {
-                self.warn(events::VOLSYNC_POPULATOR_ERROR, error.to_string()).await;
+                let reason = events::VOLSYNC_POPULATOR_PVC_CREATION_ERROR;
+                self.warn(reason, error.to_string()).await;
                 Err(error)
             }
         }
@@ -409,7 +411,7 @@ impl<'a> Populating<'a> {
         }
         let message = format!("populated from ReplicationDestination/{}", self.destination);
         let reason = events::VOLSYNC_POPULATOR_FINISHED;
-        let notice = Notice::normal(reason, "PopulateVolume", message, None);
+        let notice = Notice::normal(reason, events::ACTION_PROVISION_VOLUME, message, None);
         self.ctx.events.publish(self.claim, notice).await;
         if !is_terminating(prime) {
             delete(&self.claims(), prime).await?;

@@ -53,7 +53,7 @@ async fn listen<K: Kind>(
     published: &mut RsyncStatus,
 ) -> Result<String, Stop> {
     let wanted = service::rsync(making.owner, rsync);
-    let (service, _) = apply(&making.ctx.api(&making.owner.namespace), &wanted).await?;
+    let service = apply(&making.ctx.api(&making.owner.namespace), &wanted).await?;
     let address = service::address(&service);
     if let Some(address) = &address
         && published.address.as_ref() != Some(address)

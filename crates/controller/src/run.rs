@@ -3,13 +3,13 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Config, Controller, Error as RunError};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher;
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use volsync_api::keys;
 
@@ -21,7 +21,12 @@ use crate::reconcile::{reconcile, try_again};
 /// How many reconciliations of one kind run at a time.
 const CONCURRENCY: u16 = 100;
 
-/// Runs the controller of one kind until told to stop. With `namespaces`, only there.
+/// Where to look: everywhere, or in each of the named namespaces.
+pub(crate) fn places(namespaces: Vec<String>) -> Vec<Option<String>> {
+    if namespaces.is_empty() { vec![None] } else { namespaces.into_iter().map(Some).collect() }
+}
+
+/// Runs the controller of one kind until told to stop. With a namespace, only there.
 pub(crate) async fn run<K: Kind>(
     ctx: Arc<Context>,
     namespace: Option<String>,
@@ -29,7 +34,6 @@ pub(crate) async fn run<K: Kind>(
 ) {
     let client = ctx.client.clone();
     let place = namespace.as_deref();
-    let ours = || watcher::Config::default().labels("app.kubernetes.io/created-by=volsync");
     let main = api::<DeserializeGuard<K>>(&client, place);
     let controller = Controller::new(main, watcher::Config::default());
     let store = controller.store();
@@ -42,7 +46,7 @@ pub(crate) async fn run<K: Kind>(
         .owns(api::<Job>(&client, place), ours())
         .owns(api::<PersistentVolumeClaim>(&client, place), ours())
         .owns(api::<Service>(&client, place), ours())
-        .owns(api::<VolumeSnapshot>(&client, place), ours())
+        .reconcile_on(of_snapshots::<K>(ctx.clone(), place))
         .watches(api::<Pod>(&client, place), ours(), |pod: Pod| of_pod::<K>(&pod))
         .watches(
             api::<PersistentVolumeClaim>(&client, place),
@@ -72,6 +76,54 @@ pub(crate) fn api<
     match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
+    }
+}
+
+/// Objects that we made.
+fn ours() -> watcher::Config {
+    watcher::Config::default().labels("app.kubernetes.io/created-by=volsync")
+}
+
+/// The replications whose snapshots change.
+///
+/// This watch is none of the Controller's, as a failing one of those holds up all others. A cluster
+/// may serve no snapshots, or none yet: that is said once, and it is looked at again every so often.
+fn of_snapshots<K: Kind>(
+    ctx: Arc<Context>,
+    namespace: Option<&str>,
+) -> impl Stream<Item = ObjectRef<DeserializeGuard<K>>> + Send + 'static {
+    let snapshots = watcher(api::<VolumeSnapshot>(&ctx.client, namespace), ours());
+    let owners = snapshots.default_backoff().touched_objects().map(move |touched| match touched {
+        Ok(snapshot) => owners::<K>(&snapshot),
+        Err(error) => {
+            unwatched(&ctx, &error);
+            Vec::new()
+        }
+    });
+    owners.flat_map(futures::stream::iter)
+}
+
+fn owners<K: Kind>(snapshot: &VolumeSnapshot) -> Vec<ObjectRef<DeserializeGuard<K>>> {
+    let namespace = snapshot.namespace();
+    let owners = snapshot.owner_references().iter();
+    owners.filter_map(|owner| ObjectRef::from_owner_ref(namespace.as_deref(), owner, ())).collect()
+}
+
+fn unwatched(ctx: &Context, error: &watcher::Error) {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404 => {
+            if ctx.first("VolumeSnapshot") {
+                tracing::warn!(
+                    "this cluster does not serve VolumeSnapshots (snapshot.storage.k8s.io/v1); copyMethod Snapshot waits until their CRDs and the snapshot-controller are installed"
+                );
+            }
+        }
+        error => {
+            let says = format!("cannot watch VolumeSnapshots: {error}");
+            if ctx.first(&says) {
+                tracing::warn!("{says}; watching again");
+            }
+        }
     }
 }
 

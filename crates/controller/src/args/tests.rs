@@ -142,6 +142,14 @@ fn images_and_pull_secrets_reach_the_settings() {
 }
 
 #[test]
+fn lists_are_separated_by_commas_and_may_be_empty() {
+    let none = asked(&["--watch-namespace=", "--mover-image-pull-secrets="]);
+    assert!(none.watch_namespaces.is_empty() && none.settings.pull_secrets.is_empty());
+    let two = asked(&["--watch-namespace=home,away, home"]);
+    assert_eq!(two.watch_namespaces, ["away", "home"]);
+}
+
+#[test]
 fn what_is_kept_of_a_movers_words_may_be_limited() {
     for (value, limit) in [("", None), ("1024", Some(1024)), ("0", Some(0)), ("-1", Some(0))] {
         let settings = asked(&["--mover-log-max-bytes", value]).settings;

@@ -30,7 +30,7 @@ pub(crate) const ATTEMPT: &str = "volsync.backube/attempt";
 const DEVICE: &str = "/dev/block";
 /// What the SSH mover needs to keep owners, modes and devices (SecurityContextConstraints
 /// `volsync-privileged-mover` allow exactly these).
-const SSH_CAPABILITIES: [&str; 7] =
+pub(crate) const SSH_CAPABILITIES: [&str; 7] =
     ["AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID", "SYS_CHROOT"];
 
 /// The volume a mover reads or writes, and where it has to run to reach it.

@@ -1,9 +1,10 @@
 //! The ServiceAccount of a mover, and what OpenShift needs with it.
 
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{LocalObjectReference, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use volsync_replication::names;
 
+use crate::build::secret::PULL_SECRET_PREFIX;
 use crate::kind::Owner;
 
 /// ServiceAccount, Role and RoleBinding of a mover, all of one name.
@@ -49,4 +50,23 @@ pub(crate) fn account(owner: &Owner, privileged: bool, scc_name: &str) -> Accoun
             }]),
         },
     }
+}
+
+/// What images are pulled with: what others gave the account, and our copies that are there. Entries of
+/// copies that are not wanted any more go.
+pub(crate) fn pull_secrets(
+    existing: Option<&ServiceAccount>,
+    copies: &[String],
+) -> Vec<LocalObjectReference> {
+    let found = existing.and_then(|account| account.image_pull_secrets.clone());
+    let mut entries = found.unwrap_or_default();
+    entries.retain(|entry| {
+        !entry.name.starts_with(PULL_SECRET_PREFIX) || copies.contains(&entry.name)
+    });
+    for name in copies {
+        if entries.iter().all(|entry| entry.name != *name) {
+            entries.push(LocalObjectReference { name: name.clone() });
+        }
+    }
+    entries
 }

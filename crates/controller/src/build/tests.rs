@@ -17,7 +17,7 @@ use volsync_replication::{ResticStatus, Rsync, SyncPlan};
 use volsync_volume::{AccessMode, NewVolume, Origin, VolumeMode};
 
 use super::job::{self, DataVolume, MoverJob, Placement, Ssh};
-use super::{claim, secret, service, service_account, snapshot};
+use super::{claim, secret, security_context_constraints, service, service_account, snapshot};
 use crate::kind::{Kind, Owner};
 
 const UID: &str = "6c1c2f5e-2d0b-4d2e-9a57-0d8f3f7b1a11";
@@ -145,10 +145,39 @@ fn golden_service_account() {
 }
 
 #[test]
+fn golden_security_context_constraints() {
+    let made = security_context_constraints::constraints("volsync-privileged-mover");
+    golden("security-context-constraints", &made);
+}
+
+#[test]
+fn an_account_pulls_with_our_copies_that_exist_and_with_what_others_gave_it() {
+    let account = serde_json::json!({"imagePullSecrets": [
+        {"name": "volsync-pull-00000000"}, {"name": "volsync-pull-cbf43926"}, {"name": "builder-dockercfg"},
+    ]});
+    let account = serde_json::from_value(account).unwrap();
+    let names = |account, copies: &[String]| {
+        let entries = service_account::pull_secrets(account, copies);
+        entries.into_iter().map(|entry| entry.name).collect::<Vec<_>>()
+    };
+    let copies = ["volsync-pull-cbf43926".to_owned()];
+    assert_eq!(names(Some(&account), &copies), ["volsync-pull-cbf43926", "builder-dockercfg"]);
+    assert_eq!(names(Some(&account), &[]), ["builder-dockercfg"]);
+    assert_eq!(names(None, &copies), copies);
+}
+
+#[test]
 fn golden_secret() {
     let owner = Owner::of(&destination()).unwrap();
     let data = [("source.pub".to_owned(), ByteString(b"ssh-rsa AAAA".to_vec()))].into();
     golden("secret", &secret::secret(&owner, "volsync-rsync-dst-dest-mirror", data));
+    let original = serde_json::json!({
+        "metadata": {"name": "123456789", "namespace": "volsync-system", "labels": {"its": "own"}},
+        "type": "kubernetes.io/dockerconfigjson",
+        "data": {".dockerconfigjson": "e30="},
+    });
+    let original = serde_json::from_value(original).unwrap();
+    golden("secret-pull", &secret::pull_secret(&owner, "123456789", &original));
 }
 
 #[test]

@@ -113,7 +113,10 @@ const PURE: &[&str] = &["tokio", "hyper", "reqwest", "kube", "k8s-openapi"];
 const KUBE: &[(&str, &[&str])] = &[
     ("volsync-api", &["derive"]),
     ("volsync-local", &["derive"]),
-    ("volsync-controller", &["derive", "client", "runtime", "rustls-tls", "aws-lc-rs"]),
+    (
+        "volsync-controller",
+        &["derive", "client", "runtime", "rustls-tls", "aws-lc-rs", "unstable-runtime"],
+    ),
     ("kubectl-volsync", &["derive", "client"]),
 ];
 
