@@ -310,6 +310,7 @@ async fn see<K: Kind>(
         MoverState::Running { .. } if !must_be_replaced(&seen.objects, &plan) => {
             if !seen.objects.has_started() {
                 seen.look_again = Some(UNTIL_STARTED);
+                not_bound(ctx, &mut seen, now).await?;
             }
             Ok(())
         }
@@ -332,6 +333,20 @@ async fn see<K: Kind>(
         seen.look_again = Some(SOON);
     }
     Ok(seen)
+}
+
+/// A mover that waits for its volume is stalled for that reason, whatever its pod says.
+async fn not_bound(ctx: &Context, seen: &mut Seen, now: Timestamp) -> Result<(), Error> {
+    let (Some(job), MoverState::Running { stalled, .. }) =
+        (&seen.objects.job, &mut seen.observation.mover)
+    else {
+        return Ok(());
+    };
+    seen.blocked = crate::not_bound::why(ctx, job, now).await?;
+    if let Some(blocked) = &seen.blocked {
+        *stalled = Some(blocked.message.clone());
+    }
+    Ok(())
 }
 
 fn stopped(mut seen: Seen, stop: Stop) -> Result<Seen, Error> {
