@@ -5,9 +5,9 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use volsync_api::keys;
-use volsync_replication::{CleanUpPlan, Replication, names};
+use volsync_replication::{CleanUpPlan, Replication, Volume, names};
 
-use crate::apply::{delete, delete_unchanged, is_owned_by, is_terminating, list, merge};
+use crate::apply::{delete, delete_unchanged, get, is_owned_by, is_terminating, list, merge};
 use crate::build::snapshot::VolumeSnapshot;
 use crate::context::Context;
 use crate::error::Error;
@@ -21,21 +21,23 @@ pub(crate) struct Leftovers {
     jobs: Vec<Job>,
     claims: Vec<PersistentVolumeClaim>,
     snapshots: Vec<VolumeSnapshot>,
+    /// A destination's claim on which another release noted the snapshot it was making.
+    noted: Option<PersistentVolumeClaim>,
     pods: usize,
 }
 
 impl Leftovers {
     /// Whether there is anything.
     pub(crate) const fn any(&self) -> bool {
-        !self.jobs.is_empty()
-            || !self.claims.is_empty()
-            || !self.snapshots.is_empty()
-            || self.pods > 0
+        !self.only_pods() || self.pods > 0
     }
 
     /// Whether all that is left are pods that will end by themselves.
     pub(crate) const fn only_pods(&self) -> bool {
-        self.jobs.is_empty() && self.claims.is_empty() && self.snapshots.is_empty()
+        self.jobs.is_empty()
+            && self.claims.is_empty()
+            && self.snapshots.is_empty()
+            && self.noted.is_none()
     }
 }
 
@@ -61,13 +63,19 @@ pub(crate) async fn leftovers(
             && is_owned_by(snapshot, &owner.uid)
             && keep.is_none_or(|keep| keep.name != snapshot.name_any())
     });
+    let mut noted = None;
+    if let Volume::Destination { claim, .. } = &replication.volume {
+        let name = claim.as_ref().unwrap_or(&kept);
+        noted = get(&ctx.api::<PersistentVolumeClaim>(&owner.namespace), name).await?;
+        noted = noted.filter(|claim| claim.annotations().contains_key(keys::SNAPNAME));
+    }
     let mut pods = 0;
     if let Some(job) = names::job(&replication.method, owner.direction, &owner.name) {
         let label = format!("{}={job}", keys::JOB_NAME);
         let found = list(&ctx.api::<Pod>(&owner.namespace), &label).await?;
         pods = found.iter().filter(|pod| !has_ended(pod)).count();
     }
-    Ok(Leftovers { jobs, claims, snapshots, pods })
+    Ok(Leftovers { jobs, claims, snapshots, noted, pods })
 }
 
 /// Removes what a sync left. Snapshots that somebody else uses or has taken over only stop being ours.
@@ -77,6 +85,10 @@ pub(crate) async fn clean_up(
     leftovers: &Leftovers,
 ) -> Result<(), Error> {
     let claims = ctx.api(&owner.namespace);
+    if let Some(noted) = &leftovers.noted {
+        let patch = json!({"metadata": {"annotations": {keys::SNAPNAME: null}}});
+        merge(&claims, noted, patch).await?;
+    }
     for claim in &leftovers.claims {
         delete(&claims, claim).await?;
     }

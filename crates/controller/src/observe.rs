@@ -46,6 +46,18 @@ impl MoverObjects {
         })
     }
 
+    /// Whether the mover is another release's and has not ended.
+    ///
+    /// It is not waited for, as it may wait itself, for a peer that speaks as it does. Upstream starts
+    /// its movers anew with every release as well; what they have written stays.
+    pub(crate) fn is_foreign(&self) -> bool {
+        let Some(job) = &self.job else { return false };
+        let succeeded = self.pods.iter().any(|pod| phase(pod) == Some("Succeeded"));
+        run_of(job).fingerprint.is_none()
+            && !succeeded
+            && condition(job, "Complete").or_else(|| condition(job, "Failed")).is_none()
+    }
+
     /// What became of the mover.
     pub(crate) fn state(&self, now: Timestamp) -> MoverState {
         let Some(job) = &self.job else { return MoverState::NotStarted };
@@ -179,8 +191,11 @@ fn container(pod: &Pod) -> Option<&ContainerStatus> {
 
 /// Whether nothing of the pod runs any more.
 pub(crate) fn has_ended(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
+    matches!(phase(pod), Some("Succeeded" | "Failed"))
+}
+
+fn phase(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref()?.phase.as_deref()
 }
 
 /// When this condition of a Job came true.
@@ -196,4 +211,107 @@ fn condition(job: &Job, type_: &str) -> Option<Timestamp> {
 pub(crate) fn is_outdated(job: &Job, fingerprint: u32) -> bool {
     let kept = job.annotations().get(FINGERPRINT);
     kept.is_some_and(|kept| *kept != fingerprint.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// A Job and its only pod as another release left them.
+    fn left(job_status: Value, pod_status: Value) -> MoverObjects {
+        let job = json!({
+            "metadata": {"name": "volsync-rsync-dst-mirror", "uid": "job"},
+            "spec": {"backoffLimit": 2, "template": {}},
+            "status": job_status,
+        });
+        let pod = json!({
+            "metadata": {
+                "name": "volsync-rsync-dst-mirror-abcde",
+                "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "a", "uid": "job"}],
+            },
+            "spec": {"containers": [{"name": "rsync"}]},
+            "status": pod_status,
+        });
+        let pods = vec![serde_json::from_value(pod).unwrap()];
+        MoverObjects::new(Some(serde_json::from_value(job).unwrap()), pods)
+    }
+
+    fn now() -> Timestamp {
+        "2024-05-06T07:08:09Z".parse().unwrap()
+    }
+
+    fn ended(type_: &str) -> Value {
+        json!({"conditions": [{"type": type_, "status": "True", "lastTransitionTime": "2024-05-06T07:00:00Z"}]})
+    }
+
+    #[test]
+    fn a_mover_of_another_release_that_listens_is_replaced() {
+        let running = json!({"phase": "Running", "containerStatuses": [
+            {"name": "rsync", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}},
+        ]});
+        let listens = left(json!({"active": 1}), running);
+        assert!(listens.has_started() && listens.is_foreign());
+        assert!(matches!(listens.state(now()), MoverState::Running { stalled: None, .. }));
+    }
+
+    #[test]
+    fn what_a_mover_of_another_release_has_done_counts() {
+        let succeeded = left(ended("Complete"), json!({"phase": "Succeeded"}));
+        assert!(!succeeded.is_foreign());
+        assert!(matches!(succeeded.state(now()), MoverState::Succeeded { .. }));
+        // Its Job is about to say so.
+        assert!(!left(json!({"active": 0}), json!({"phase": "Succeeded"})).is_foreign());
+    }
+
+    #[test]
+    fn a_mover_of_another_release_that_failed_gets_another_attempt_of_ours() {
+        let failed = left(ended("Failed"), json!({"phase": "Failed"}));
+        assert!(!failed.is_foreign());
+        assert!(matches!(failed.state(now()), MoverState::Failed { attempts: 1, .. }));
+    }
+
+    #[test]
+    fn a_pod_that_cannot_start_says_why() {
+        let stalled = |pod_status: Value| match left(json!({"active": 1}), pod_status).state(now())
+        {
+            MoverState::Running { stalled, .. } => stalled.unwrap_or_default(),
+            other => panic!("{other:?}"),
+        };
+        let waiting = |reason: &str| {
+            json!({"phase": "Pending", "containerStatuses": [{
+                "name": "rsync", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"waiting": {"reason": reason, "message": "the words"}},
+            }]})
+        };
+        let pod = "Pod/volsync-rsync-dst-mirror-abcde";
+        for reason in ["ImagePullBackOff", "CreateContainerConfigError"] {
+            let says = format!("{pod} does not start: {reason}: the words");
+            assert_eq!(stalled(waiting(reason)), says);
+        }
+        assert_eq!(stalled(waiting("ContainerCreating")), "");
+        let unscheduled = json!({"phase": "Pending", "conditions": [{
+            "type": "PodScheduled", "status": "False", "message": "0/3 nodes are available",
+        }]});
+        // Not before it had its time.
+        assert_eq!(stalled(unscheduled.clone()), "");
+        let mut objects = left(json!({"active": 1}), unscheduled);
+        objects.pods[0].metadata.creation_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
+        let MoverState::Running { stalled: Some(says), .. } = objects.state(now()) else {
+            panic!("it is not said");
+        };
+        assert_eq!(says, format!("{pod} cannot be scheduled: 0/3 nodes are available"));
+    }
+
+    #[test]
+    fn a_job_without_a_pod_says_why() {
+        let mut objects = left(json!({}), json!({}));
+        objects.pods.clear();
+        objects.no_pod = Some("exceeded quota: few".to_owned());
+        let MoverState::Running { stalled: Some(says), .. } = objects.state(now()) else {
+            panic!("it is not said");
+        };
+        assert_eq!(says, "Job/volsync-rsync-dst-mirror cannot make its pod: exceeded quota: few");
+    }
 }

@@ -302,7 +302,8 @@ async fn see<K: Kind>(
     }
     seen.observation.mover = seen.objects.state(now);
     seen.observation.leftovers = true;
-    if replication.paused {
+    // What a mover has received is made an image of all the same.
+    if replication.paused && !matches!(seen.observation.mover, MoverState::Succeeded { .. }) {
         return Ok(seen);
     }
     let making = Making { ctx, object: live, owner, now };
@@ -398,10 +399,11 @@ async fn mover_objects(ctx: &Context, owner: &Owner, name: &str) -> Result<Mover
     Ok(objects)
 }
 
-/// Whether a mover that has not begun was made for another plan.
+/// Whether a mover that has not begun was made for another plan, or is one that ours cannot talk to.
 fn must_be_replaced(objects: &MoverObjects, plan: &SyncPlan) -> bool {
-    !objects.has_started()
-        && objects.job.as_ref().is_some_and(|job| is_outdated(job, plan.fingerprint()))
+    objects.is_foreign()
+        || !objects.has_started()
+            && objects.job.as_ref().is_some_and(|job| is_outdated(job, plan.fingerprint()))
 }
 
 /// Makes everything a mover needs, or says what is missing.
@@ -437,11 +439,18 @@ async fn image<K: Kind>(making: &Making<'_, K>, plan: &SyncPlan) -> Result<Image
     if options.copy_method == CopyMethod::Direct {
         return Ok(ImageState::Ready(ImageReference::claim(claim)));
     }
-    let name = names::destination_snapshot(&claim, plan.start);
     let api = making.ctx.api::<VolumeSnapshot>(&making.owner.namespace);
     let class = options.snapshot_class.as_deref();
-    let made = match get(&api, &name).await? {
-        Some(made) => made,
+    let mut name = names::destination_snapshot(&claim, plan.start);
+    let found = match making.begun_snapshot(&claim, plan.start).await? {
+        Some(begun) => Some(begun),
+        None => get(&api, &name).await?,
+    };
+    let made = match found {
+        Some(found) => {
+            name = found.name_any();
+            found
+        }
         None => {
             let wanted = snapshot(making.owner, &name, &claim, class, false);
             make_snapshot(making.ctx, making.object, &wanted).await?
@@ -500,6 +509,9 @@ async fn carry_out<K: Kind>(
             match (&seen.observation.mover, &seen.objects.job) {
                 (MoverState::Succeeded { .. }, _) => Ok(Done::Nothing),
                 (MoverState::Running { .. }, Some(job)) => {
+                    if seen.objects.is_foreign() && seen.ready.is_none() {
+                        return Ok(Done::Nothing);
+                    }
                     if must_be_replaced(&seen.objects, plan) {
                         delete(&jobs, job).await?;
                         return Ok(Done::Something);

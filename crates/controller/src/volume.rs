@@ -80,6 +80,19 @@ pub(crate) fn destination_claim(plan: &SyncPlan) -> Option<String> {
 }
 
 impl<K: Kind> Making<'_, K> {
+    /// The snapshot of a destination's volume that another release began for this sync. It is named
+    /// by an annotation of the claim until the sync is cleaned up.
+    pub(crate) async fn begun_snapshot(
+        &self,
+        claim: &str,
+        start: Timestamp,
+    ) -> Result<Option<VolumeSnapshot>, Error> {
+        let Some(claim) = get(&self.claims(), claim).await? else { return Ok(None) };
+        let Some(name) = claim.annotations().get(keys::SNAPNAME) else { return Ok(None) };
+        let found = get(&self.ctx.api::<VolumeSnapshot>(&self.owner.namespace), name).await?;
+        Ok(found.filter(|snapshot| is_of_sync(snapshot, &self.owner.uid, start)))
+    }
+
     fn claims(&self) -> kube::Api<PersistentVolumeClaim> {
         self.ctx.api(&self.owner.namespace)
     }
@@ -119,7 +132,7 @@ impl<K: Kind> Making<'_, K> {
         if let Some(copy) = get(&self.claims(), &name).await? {
             let copy = self.ours(copy)?;
             if options.copy_method == CopyMethod::Clone && is_bound(&copy) {
-                self.released(source, released_by(&copy)).await?;
+                self.released(source, &copy).await?;
             }
             return copied(&copy);
         }
@@ -129,7 +142,7 @@ impl<K: Kind> Making<'_, K> {
         if options.copy_method == CopyMethod::Snapshot {
             let snapshot =
                 self.snapshot_of(source, &name, options.snapshot_class.as_deref()).await?;
-            self.released(source, released_by(&snapshot)).await?;
+            self.released(source, &snapshot).await?;
             let size = snapshot.status.as_ref().and_then(|status| status.restore_size.clone());
             restore_size =
                 size.map(|size| size.parse::<Quantity>()).transpose().map_err(|error| {
@@ -224,19 +237,21 @@ impl<K: Kind> Making<'_, K> {
     }
 
     /// After a copy is ready: tells the user which word released it.
-    async fn released(
+    async fn released<T: Resource>(
         &self,
         source: &PersistentVolumeClaim,
-        tag: Option<&String>,
+        copy: &T,
     ) -> Result<(), Stop> {
+        let kept = copy.annotations().get(RELEASED_BY);
+        let tag = kept.or_else(|| copy_trigger::in_progress(source.annotations())).cloned();
         let Some(tag) = tag else { return Ok(()) };
         let mut annotations = source.annotations().clone();
         let told = annotations.get(copy_trigger::STATUS).map(String::as_str)
             == Some(copy_trigger::COMPLETED);
-        if told && annotations.get(copy_trigger::LATEST) == Some(tag) {
+        if told && annotations.get(copy_trigger::LATEST) == Some(&tag) {
             return Ok(());
         }
-        copy_trigger::complete(&mut annotations, tag);
+        copy_trigger::complete(&mut annotations, &tag);
         self.annotate(source, annotations).await?;
         let reason = events::SRC_PVC_COPY_USING_COPY_TRIGGER_COMPLETED;
         let message = format!(
@@ -375,14 +390,18 @@ pub(crate) fn snapshot_ready(snapshot: &VolumeSnapshot, now: Timestamp) -> Resul
     Err(Stop::blocked_by(events::VOLUME_SNAPSHOT_NOT_BOUND, message))
 }
 
+/// Whether a snapshot was made for the sync of this replication that started at `start`. One that the
+/// user wants to keep has lost its owner.
+fn is_of_sync(snapshot: &VolumeSnapshot, uid: &str, start: Timestamp) -> bool {
+    let ours = is_owned_by(snapshot, uid) || snapshot.labels().contains_key(keys::DO_NOT_DELETE);
+    let made = snapshot.creation_timestamp();
+    ours && !is_terminating(snapshot) && made.is_some_and(|made| made.0 >= start)
+}
+
 fn keep_tag<T: Resource>(copy: &mut T, tag: Option<String>) {
     if let Some(tag) = tag {
         copy.annotations_mut().insert(RELEASED_BY.to_owned(), tag);
     }
-}
-
-fn released_by<T: Resource>(copy: &T) -> Option<&String> {
-    copy.annotations().get(RELEASED_BY)
 }
 
 /// A copy is ours alone, so it can be mounted anywhere. It need not be bound: that may wait for the
@@ -433,4 +452,55 @@ pub(crate) fn facts(claim: &PersistentVolumeClaim) -> Result<ClaimFacts, Stop> {
             .transpose()?
             .unwrap_or_default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_that_another_release_began_is_used_by_its_own_sync_alone() {
+        let begun: VolumeSnapshot = serde_json::from_value(json!({
+            "apiVersion": "snapshot.storage.k8s.io/v1",
+            "kind": "VolumeSnapshot",
+            "metadata": {
+                "name": "volsync-mirror-dst-20240506070809",
+                "creationTimestamp": "2024-05-06T07:08:10Z",
+                "ownerReferences": [{
+                    "apiVersion": "volsync.backube/v1alpha1",
+                    "kind": "ReplicationDestination",
+                    "name": "mirror",
+                    "uid": "ours",
+                }],
+            },
+            "spec": {"source": {"persistentVolumeClaimName": "volsync-mirror-dst"}},
+        }))
+        .unwrap();
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        assert!(is_of_sync(&begun, "ours", at("2024-05-06T07:00:00Z")));
+        assert!(!is_of_sync(&begun, "another", at("2024-05-06T07:00:00Z")));
+        assert!(!is_of_sync(&begun, "ours", at("2024-05-06T08:00:00Z")));
+    }
+    #[test]
+    fn a_snapshot_without_a_class_says_so_in_the_words_of_its_controller() {
+        let told = |status: serde_json::Value, now: &str| {
+            let snapshot = serde_json::from_value(json!({
+                "apiVersion": "snapshot.storage.k8s.io/v1",
+                "kind": "VolumeSnapshot",
+                "metadata": {"name": "one", "creationTimestamp": "2024-05-06T07:00:00Z"},
+                "spec": {"source": {}},
+                "status": status,
+            }));
+            snapshot_ready(&snapshot.unwrap(), now.parse().unwrap())
+        };
+        let failed = json!({"error": {"message": "cannot find default snapshot class"}});
+        let Err(Stop::Blocked(blocked)) = told(failed.clone(), "2024-05-06T07:00:30Z") else {
+            panic!("it is not said");
+        };
+        assert_eq!(blocked.reason, events::VOLUME_SNAPSHOT_NOT_BOUND);
+        assert!(blocked.message.ends_with("cannot find default snapshot class"));
+        assert!(matches!(told(failed, "2024-05-06T07:00:29Z"), Err(Stop::Wait)));
+        let bound = json!({"boundVolumeSnapshotContentName": "content", "readyToUse": true});
+        assert!(told(bound, "2024-05-06T07:00:30Z").is_ok());
+    }
 }

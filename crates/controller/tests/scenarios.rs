@@ -70,4 +70,5 @@ scenarios! {
     claims_that_wait_are_populated_and_one_deleted_leaves_nothing: "cluster-populator",
     a_temporary_volume_leaves_its_image_only: "cluster-temporary",
     what_belongs_to_others_is_left_alone: "cluster-foreign",
+    what_another_release_left_is_adopted: "cluster-adoption",
 }

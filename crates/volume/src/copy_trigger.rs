@@ -65,6 +65,14 @@ pub fn read(annotations: &BTreeMap<String, String>) -> Handshake {
     }
 }
 
+/// The tag that released the copy being made, as far as the annotations know it. Only for copies that
+/// were begun by others, who keep it nowhere else: it may have changed since.
+pub fn in_progress(annotations: &BTreeMap<String, String>) -> Option<&String> {
+    let in_progress = annotations.contains_key(USE)
+        && annotations.get(STATUS).is_some_and(|status| status == IN_PROGRESS);
+    annotations.get(TRIGGER).filter(|tag| in_progress && !tag.is_empty())
+}
+
 /// Says that the copy waits since `now`, an RFC 3339 time.
 pub fn wait(annotations: &mut BTreeMap<String, String>, now: String) {
     annotations.insert(STATUS.to_owned(), WAITING.to_owned());
@@ -100,10 +108,12 @@ mod tests {
         assert_eq!(read(&annotations), Handshake::Released { tag: "one".into() });
         proceed(&mut annotations);
         assert!(!annotations.contains_key(WAITING_SINCE));
+        assert_eq!(in_progress(&annotations).map(String::as_str), Some("one"));
         // A tag set while the copy is made releases the next one.
         annotations.insert(TRIGGER.to_owned(), "two".to_owned());
         complete(&mut annotations, "one");
         assert_eq!(read(&annotations), Handshake::Released { tag: "two".into() });
+        assert_eq!(in_progress(&annotations), None);
         complete(&mut annotations, "two");
         assert_eq!(read(&annotations), Handshake::Waiting { announce: true });
     }

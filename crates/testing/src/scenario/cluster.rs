@@ -96,11 +96,25 @@ impl Cluster {
 
     /// Makes an object what `manifest` says.
     pub fn make(&self, manifest: &Value) -> Result<()> {
-        let text = manifest.to_string();
+        let text = self.with_uids(&manifest.to_string())?;
         let arguments =
             ["apply", "--server-side", "--force-conflicts", "--field-manager=scenario", "-f", "-"];
         self.run(&arguments, Some(&text))?;
         Ok(())
+    }
+
+    /// `${uid:KIND/NAME}` in a text is the UID of that object, for owner references and labels.
+    fn with_uids(&self, text: &str) -> Result<String> {
+        let mut parts = text.split("${uid:");
+        let mut filled = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let (of, rest) = part.split_once('}').context("${uid: has no end")?;
+            let object = self.object(of)?;
+            let uid = object["metadata"]["uid"].as_str();
+            filled.push_str(uid.with_context(|| format!("there is no {of}"))?);
+            filled.push_str(rest);
+        }
+        Ok(filled)
     }
 
     /// An object as `KIND/NAME`; null when there is none.
@@ -364,8 +378,10 @@ impl Driver for Cluster {
         {
             self.replications.retain(|(known, own), _| known != kind || own != name);
         }
-        let arguments: Vec<String> =
-            arguments.iter().map(|text| text.replace("$NAMESPACE", &self.namespace)).collect();
+        let arguments = arguments
+            .iter()
+            .map(|text| self.with_uids(&text.replace("$NAMESPACE", &self.namespace)))
+            .collect::<Result<Vec<String>>>()?;
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         self.run(&arguments, None)?;
         Ok(())
