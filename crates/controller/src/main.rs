@@ -16,7 +16,7 @@ mod kind;
 mod lease;
 mod metrics;
 mod no_pod;
-mod not_bound;
+mod no_volume;
 mod observe;
 mod placement;
 mod populator;

@@ -11,20 +11,21 @@ use crate::error::{Asked, Error};
 
 /// What the Job controller was told when it tried to make a pod, such as that a quota is used up.
 pub(crate) async fn why(ctx: &Context, job: &Job) -> Result<Option<String>, Error> {
-    Ok(last_event(ctx, job, "FailedCreate").await?.map(|text| reason(&text)))
+    let event = last_event(ctx, job, "FailedCreate").await?;
+    Ok(event.and_then(|event| event.message).map(|text| reason(&text)))
 }
 
-/// What the last event of an object with this reason says.
+/// The last event of an object with this reason.
 pub(crate) async fn last_event<T: Object>(
     ctx: &Context,
     of: &T,
     reason: &str,
-) -> Result<Option<String>, Error> {
+) -> Result<Option<Event>, Error> {
     let fields = format!("involvedObject.uid={},reason={reason}", of.uid().unwrap_or_default());
     let params = ListParams::default().fields(&fields);
     let found = ctx.api::<Event>(&of.namespace().unwrap_or_default()).list(&params).await;
     let found = found.asked(|| format!("list the events of {}", named(of)))?;
-    Ok(found.items.into_iter().filter_map(|event| event.message).next_back())
+    Ok(found.items.into_iter().next_back())
 }
 
 /// The reason without the name of the pod, which is another one each time.

@@ -311,7 +311,7 @@ async fn see<K: Kind>(
         MoverState::Running { .. } if !must_be_replaced(&seen.objects, &plan) => {
             if !seen.objects.has_started() {
                 seen.look_again = Some(UNTIL_STARTED);
-                not_bound(ctx, &mut seen, now).await?;
+                no_volume(ctx, &mut seen, now).await?;
             }
             Ok(())
         }
@@ -336,14 +336,13 @@ async fn see<K: Kind>(
     Ok(seen)
 }
 
-/// A mover that waits for its volume is stalled for that reason, whatever its pod says.
-async fn not_bound(ctx: &Context, seen: &mut Seen, now: Timestamp) -> Result<(), Error> {
-    let (Some(job), MoverState::Running { stalled, .. }) =
-        (&seen.objects.job, &mut seen.observation.mover)
-    else {
-        return Ok(());
-    };
-    seen.blocked = crate::not_bound::why(ctx, job, now).await?;
+/// A mover whose claim is not bound is stalled for that reason, which its pod does not know.
+async fn no_volume(ctx: &Context, seen: &mut Seen, now: Timestamp) -> Result<(), Error> {
+    let MoverObjects { job: Some(job), pods, .. } = &seen.objects else { return Ok(()) };
+    let MoverState::Running { stalled, .. } = &mut seen.observation.mover else { return Ok(()) };
+    // A pod that knows another reason has its volumes.
+    let pods = if stalled.is_some() { &[] } else { pods.as_slice() };
+    seen.blocked = crate::no_volume::why(ctx, job, pods, now).await?;
     if let Some(blocked) = &seen.blocked {
         *stalled = Some(blocked.message.clone());
     }

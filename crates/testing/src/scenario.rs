@@ -339,6 +339,16 @@ mod tests {
     }
 
     #[test]
+    fn every_scenario_can_be_read() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test-e2e/scenarios");
+        for entry in fs::read_dir(folder).unwrap() {
+            if let Err(error) = Scenario::read(&entry.unwrap().path()) {
+                panic!("{error:#}");
+            }
+        }
+    }
+
+    #[test]
     fn a_status_is_compared_field_by_field() {
         let status = json!({"lastManualSync": "one", "conditions": [{"type": "Synchronizing", "status": "False"}]});
         let wanted = |has: Value, set: &[&str], lacks: &[&str]| Status {

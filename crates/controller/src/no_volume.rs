@@ -1,8 +1,9 @@
-//! Why the claim of a mover that has not begun has no volume.
+//! Why a mover that has not begun has no volume: its claim is not bound, or its pod cannot mount it.
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use volsync_api::events;
 
@@ -11,39 +12,54 @@ use crate::context::Context;
 use crate::error::{Blocked, Error};
 use crate::no_pod::last_event;
 
-/// After so many seconds a claim should be bound.
+/// After so many seconds a claim should be bound, and a pod should have its volumes.
 const PATIENCE: i64 = 120;
+/// What kubelet told earlier, which tells it every two minutes, is over.
+const RECENT: i64 = 300;
 
-/// What is said of the claim of this Job, if that has waited for its volume for too long.
+/// What is said of the claim of this Job, or of its pod, if that has waited for its volume for too long.
 pub(crate) async fn why(
     ctx: &Context,
     job: &Job,
+    pods: &[Pod],
     now: Timestamp,
 ) -> Result<Option<Blocked>, Error> {
     // A claim may have waited for its first consumer until there was a mover.
-    let (Some(name), true) = (data_claim(job), is_older(job.creation_timestamp(), now)) else {
+    if !is_older(job.creation_timestamp(), PATIENCE, now) {
         return Ok(None);
-    };
+    }
     let namespace = job.namespace().unwrap_or_default();
-    let claim = get(&ctx.api::<PersistentVolumeClaim>(&namespace), name).await?;
-    let Some(claim) = claim.filter(|claim| is_late(claim, now)) else { return Ok(None) };
-    let reason = last_event(ctx, &claim, "ProvisioningFailed").await?;
-    Ok(Some(Blocked {
-        reason: events::PERSISTENT_VOLUME_CLAIM_NOT_BOUND,
-        message: message(&claim, reason.as_deref()),
-    }))
+    if let Some(name) = data_claim(job)
+        && let Some(claim) = get(&ctx.api::<PersistentVolumeClaim>(&namespace), name).await?
+        && is_late(&claim, now)
+    {
+        let event = last_event(ctx, &claim, "ProvisioningFailed").await?;
+        let reason = event.and_then(|event| event.message);
+        return Ok(Some(Blocked {
+            reason: events::PERSISTENT_VOLUME_CLAIM_NOT_BOUND,
+            message: message(&claim, reason.as_deref()),
+        }));
+    }
+    for pod in pods.iter().filter(|pod| is_older(pod.creation_timestamp(), PATIENCE, now)) {
+        for reason in ["FailedAttachVolume", "FailedMount"] {
+            let event = last_event(ctx, pod, reason).await?;
+            let recent = event.filter(|event| !is_older(event.last_timestamp.clone(), RECENT, now));
+            if let Some(says) = recent.and_then(|event| event.message) {
+                let message = format!("Pod/{} does not start: {reason}: {says}", pod.name_any());
+                return Ok(Some(Blocked { reason: "TransferBlocked", message }));
+            }
+        }
+    }
+    Ok(None)
 }
 
-fn is_older(
-    made: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
-    now: Timestamp,
-) -> bool {
-    made.is_some_and(|made| now.duration_since(made.0).as_secs() >= PATIENCE)
+fn is_older(made: Option<Time>, seconds: i64, now: Timestamp) -> bool {
+    made.is_some_and(|made| now.duration_since(made.0).as_secs() >= seconds)
 }
 
 fn is_late(claim: &PersistentVolumeClaim, now: Timestamp) -> bool {
     let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
-    phase != Some("Bound") && is_older(claim.creation_timestamp(), now)
+    phase != Some("Bound") && is_older(claim.creation_timestamp(), PATIENCE, now)
 }
 
 fn data_claim(job: &Job) -> Option<&str> {
