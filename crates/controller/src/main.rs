@@ -155,3 +155,6 @@ fn stopped() -> anyhow::Result<impl Future<Output = ()> + Send + Sync + 'static>
         }
     })
 }
+
+#[cfg(test)]
+mod fixtures;

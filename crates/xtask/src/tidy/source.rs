@@ -22,7 +22,9 @@ impl Source {
     fn is_test(&self) -> bool {
         let path = &self.path;
         path.starts_with("crates/testing/")
-            || ["/tests/", "/benches/", "/fuzz/", "/examples/"].iter().any(|dir| path.contains(dir))
+            || ["/tests/", "/benches/", "/fuzz/", "/examples/", "/fixtures/"]
+                .iter()
+                .any(|dir| path.contains(dir))
             || path.ends_with("/tests.rs")
     }
 
