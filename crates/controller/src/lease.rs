@@ -64,19 +64,31 @@ impl Leadership {
     pub(crate) async fn keep(&mut self) {
         let mut renewed = Instant::now();
         loop {
-            tokio::time::sleep(RETRY).await;
-            match tokio::time::timeout(RETRY, self.try_hold()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
-                Ok(Ok(false)) => {
+            match tokio::time::timeout_at(renewed + DEADLINE, self.renew()).await {
+                Ok(Some(asked)) => renewed = asked,
+                Ok(None) => {
                     tracing::error!("another replica took the Lease");
                     return;
                 }
+                Err(_) => {
+                    tracing::error!("the Lease could not be renewed for {} s", DEADLINE.as_secs());
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Renews the Lease after a while, however often that takes; answers when that was asked for.
+    /// `None`: somebody else has it.
+    async fn renew(&mut self) -> Option<Instant> {
+        loop {
+            tokio::time::sleep(RETRY).await;
+            let asked = Instant::now();
+            match tokio::time::timeout(RETRY, self.try_hold()).await {
+                Ok(Ok(true)) => return Some(asked),
+                Ok(Ok(false)) => return None,
                 Ok(Err(error)) => tracing::warn!("cannot renew the Lease: {error}"),
                 Err(_) => tracing::warn!("cannot renew the Lease in time"),
-            }
-            if renewed.elapsed() > DEADLINE {
-                tracing::error!("the Lease could not be renewed for {} s", DEADLINE.as_secs());
-                return;
             }
         }
     }
@@ -117,12 +129,9 @@ impl Leadership {
         } else {
             self.held(now.clone(), now, transitions + 1)
         });
-        match self.write(&lease).await {
-            Ok(()) => Ok(true),
-            // Somebody was faster.
-            Err(Error::Changed { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
+        // Where somebody was faster, the next look says whether it was for the Lease.
+        self.write(&lease).await?;
+        Ok(true)
     }
 
     fn is_ours(&self, spec: &LeaseSpec) -> bool {
@@ -168,3 +177,6 @@ impl Leadership {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
