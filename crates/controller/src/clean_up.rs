@@ -3,6 +3,7 @@
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 use volsync_api::keys;
 use volsync_replication::{CleanUpPlan, Replication, Volume, names};
@@ -10,7 +11,7 @@ use volsync_replication::{CleanUpPlan, Replication, Volume, names};
 use crate::apply::{delete, delete_unchanged, get, is_owned_by, is_terminating, list, merge};
 use crate::build::snapshot::VolumeSnapshot;
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Asked, Error};
 use crate::kind::Owner;
 use crate::observe::has_ended;
 
@@ -96,7 +97,7 @@ pub(crate) async fn clean_up(
     for snapshot in &leftovers.snapshots {
         if snapshot.labels().contains_key(keys::DO_NOT_DELETE) {
             relinquish(ctx, snapshot).await?;
-        } else if is_in_use(snapshot, owner) {
+        } else if is_in_use(ctx, snapshot, owner).await? {
             let patch = json!({"metadata": {
                 "ownerReferences": owners_without(snapshot, &owner.uid)?,
                 "labels": {keys::CLEANUP: null},
@@ -113,10 +114,22 @@ pub(crate) async fn clean_up(
     Ok(())
 }
 
-/// Whether somebody else owns the snapshot, or a volume is being populated from it.
-fn is_in_use(snapshot: &VolumeSnapshot, owner: &Owner) -> bool {
-    snapshot.owner_references().iter().any(|other| other.uid != owner.uid)
-        || snapshot.labels().keys().any(|key| key.starts_with(keys::VOLUME_POPULATOR_PVC_PREFIX))
+/// Whether somebody else owns the snapshot, or a volume is being populated from it. The mark of a claim
+/// that was deleted meanwhile does not count, as nobody is left to take it off.
+async fn is_in_use(ctx: &Context, snapshot: &VolumeSnapshot, owner: &Owner) -> Result<bool, Error> {
+    if snapshot.owner_references().iter().any(|other| other.uid != owner.uid) {
+        return Ok(true);
+    }
+    let labels = snapshot.labels().keys();
+    let marks: Vec<&str> =
+        labels.filter_map(|key| key.strip_prefix(keys::VOLUME_POPULATOR_PVC_PREFIX)).collect();
+    if marks.is_empty() {
+        return Ok(false);
+    }
+    let claims = ctx.api::<PersistentVolumeClaim>(&owner.namespace);
+    let claims = claims.list(&ListParams::default()).await;
+    let claims = claims.asked(|| format!("list the claims of {}", owner.namespace))?;
+    Ok(claims.items.iter().filter_map(ResourceExt::uid).any(|uid| marks.contains(&uid.as_str())))
 }
 
 /// Gives a snapshot that the user wants to keep to the user: nothing of ours is left on it.
@@ -145,3 +158,6 @@ fn owners_without(snapshot: &VolumeSnapshot, uid: &str) -> Result<Value, Error> 
         snapshot.owner_references().iter().filter(|owner| owner.uid != uid).collect();
     crate::apply::json(&others)
 }
+
+#[cfg(test)]
+mod tests;
