@@ -46,7 +46,12 @@ pub(crate) fn named<T: Object>(object: &T) -> String {
 
 /// The object of this name, if there is one.
 pub(crate) async fn get<T: Object>(api: &Api<T>, name: &str) -> Result<Option<T>, Error> {
-    api.get_opt(name).await.asked(|| format!("read {} {name}", T::kind(&())))
+    match api.get(name).await {
+        Ok(found) => Ok(Some(found)),
+        // Of a kind that is not served there is nothing either, which is said otherwise.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(error).asked(|| format!("read {} {name}", T::kind(&()))),
+    }
 }
 
 /// All objects with these labels. None where the cluster does not know the kind.
@@ -68,7 +73,7 @@ pub(crate) async fn create<T: Object>(api: &Api<T>, object: &T) -> Result<T, Err
 }
 
 /// Makes an object say what `desired` says, which is all that is ours of it. Nothing is written if
-/// it says so already.
+/// it says so already, or if somebody else's object has the name.
 pub(crate) async fn apply<T: Object>(api: &Api<T>, desired: &T) -> Result<T, Error> {
     let existing = get(api, &desired.name_any()).await?;
     apply_onto(api, existing, desired).await
@@ -84,6 +89,10 @@ pub(crate) async fn apply_onto<T: Object>(
     desired: &T,
 ) -> Result<T, Error> {
     let Some(existing) = existing else { return create(api, desired).await };
+    let owner = desired.owner_references().iter().find(|owner| owner.controller == Some(true));
+    if let Some(owner) = owner.filter(|owner| !is_owned_by(&existing, &owner.uid)) {
+        return Err(Error::Foreign { what: named(&existing), owner: owner.kind.clone() });
+    }
     match lacking(&json(&existing)?, &json(desired)?) {
         Value::Object(nothing) if nothing.is_empty() => Ok(existing),
         patch => merge(api, &existing, patch).await,

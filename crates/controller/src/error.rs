@@ -18,6 +18,13 @@ pub(crate) enum Error {
     /// What was read has changed since.
     #[error("{what} has changed meanwhile")]
     Changed { what: String },
+    /// An object of a name that we need is somebody else's.
+    #[error("{what} exists and was not made for this {owner}; rename or remove it")]
+    Foreign {
+        what: String,
+        /// The kind of the replication.
+        owner: String,
+    },
     /// A key could not be generated.
     #[error(transparent)]
     GenerateKey(#[from] volsync_keys::GenerateKeyError),
@@ -35,9 +42,11 @@ impl Error {
     pub(crate) fn answer(&self) -> Option<&Status> {
         match self {
             Self::Api { source: kube::Error::Api(status), .. } => Some(status),
-            Self::Api { .. } | Self::Changed { .. } | Self::GenerateKey(_) | Self::Json { .. } => {
-                None
-            }
+            Self::Api { .. }
+            | Self::Changed { .. }
+            | Self::Foreign { .. }
+            | Self::GenerateKey(_)
+            | Self::Json { .. } => None,
         }
     }
 
@@ -46,15 +55,16 @@ impl Error {
         self.answer().is_some_and(|status| status.code == 403)
     }
 
-    /// Whether the API server will answer the same until somebody changes something: not permitted,
-    /// over quota, refused by admission, not valid, not known.
+    /// Whether the answer will be the same until somebody changes something: not permitted, over
+    /// quota, refused by admission, not valid, not known, not ours.
     pub(crate) fn is_refusal(&self) -> bool {
-        self.answer().is_some_and(|status| match status.code {
+        let answer = self.answer().is_some_and(|status| match status.code {
             400 | 403 | 404 | 405 | 422 => true,
             // An admission webhook that cannot be reached refuses everything until it can.
             500 => status.message.contains("webhook"),
             _ => false,
-        })
+        });
+        answer || matches!(self, Self::Foreign { .. })
     }
 }
 

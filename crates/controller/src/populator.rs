@@ -102,7 +102,7 @@ fn try_again(claim: Arc<PersistentVolumeClaim>, error: &Error, ctx: Arc<Context>
     let (namespace, name) = (claim.namespace(), claim.name_any());
     match error {
         Error::Changed { .. } => tracing::debug!(namespace, name, "{error}; trying again"),
-        Error::Api { .. } | Error::GenerateKey(_) | Error::Json { .. } => {
+        Error::Api { .. } | Error::Foreign { .. } | Error::GenerateKey(_) | Error::Json { .. } => {
             tracing::warn!(namespace, name, wait = ?wait, "populator: {error}; trying again");
         }
     }
@@ -424,3 +424,6 @@ impl<'a> Populating<'a> {
 fn is_lost(claim: &PersistentVolumeClaim) -> bool {
     claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Lost")
 }
+
+#[cfg(test)]
+mod tests;

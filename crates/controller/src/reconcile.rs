@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::{DeserializeGuard, error_boundary::InvalidObject};
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
@@ -37,7 +38,9 @@ use crate::kind::{Kind, Owner};
 use crate::observe::{MoverObjects, is_outdated};
 use crate::rsync::reach;
 use crate::update_status::update_status;
-use crate::volume::{Making, data_volume, destination_claim, make_snapshot, snapshot_ready};
+use crate::volume::{
+    Making, data_volume, destination_claim, make_snapshot, snapshot_ready, tell_of_clone,
+};
 
 /// A pass that is followed by another at once, at most so often: start, mover, image, clean-up, rest.
 const PASSES: usize = 8;
@@ -73,8 +76,8 @@ pub(crate) async fn reconcile<K: Kind>(
             break;
         }
         let Some(owner) = Owner::of(&live) else { break };
-        match pass(&ctx, &owner, &live, Timestamp::now()).await {
-            Ok(After::Again(changed)) => live = changed,
+        match pass(&ctx, &owner, &mut live, Timestamp::now()).await {
+            Ok(After::Again) => {}
             Ok(After::Wait(wait)) => {
                 ctx.went_well(&key);
                 return Ok(wait.map_or_else(Action::await_change, Action::requeue));
@@ -99,7 +102,7 @@ pub(crate) fn try_again<K: Kind>(
     let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
     match error {
         Error::Changed { .. } => tracing::debug!(namespace, name, "{error}; trying again"),
-        Error::Api { .. } | Error::GenerateKey(_) | Error::Json { .. } => {
+        Error::Api { .. } | Error::Foreign { .. } | Error::GenerateKey(_) | Error::Json { .. } => {
             tracing::warn!(namespace, name, wait = ?wait, "{}: {error}; trying again", K::kind(&()));
         }
     }
@@ -107,9 +110,9 @@ pub(crate) fn try_again<K: Kind>(
 }
 
 /// What a pass is followed by.
-enum After<K> {
+enum After {
     /// Another, as what it did may be enough for the next step.
-    Again(K),
+    Again,
     /// Another after so long, or when something changes.
     Wait(Option<Duration>),
 }
@@ -163,13 +166,13 @@ fn all_problems(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// One pass over what was just read.
+/// One pass over what was just read, which is then as it was last written.
 async fn pass<K: Kind>(
     ctx: &Context,
     owner: &Owner,
-    live: &K,
+    live: &mut K,
     now: Timestamp,
-) -> Result<After<K>, Error> {
+) -> Result<After, Error> {
     let mut recorded = live.recorded();
     let found = live.validate(&ctx.settings.zone);
     ctx.metrics.see(live, found.as_ref().ok(), &recorded);
@@ -178,7 +181,7 @@ async fn pass<K: Kind>(
         Err(problems) => {
             let says = Synchronizing::Error(all_problems(&problems));
             conditions::set(&mut recorded.conditions, &says, now);
-            update_status(ctx, live, &recorded, &live.published()).await?;
+            *live = update_status(ctx, live, &recorded, &live.published()).await?;
             return Ok(After::Wait(None));
         }
     };
@@ -200,18 +203,18 @@ async fn pass<K: Kind>(
             ctx.events.publish(live, notice).await;
         }
     }
-    // What a restart has to know is recorded before anything is done. The condition alone is not:
-    // it may say at once that it could not be done, and the same again next time is no write.
-    let restart_knows =
-        Status { conditions: step.status.conditions.clone(), ..recorded.clone() } == step.status;
-    let mut changed = None;
+    // What a restart has to know, and where a mover can be reached, is recorded before anything is
+    // done. The condition alone is not: it may say at once that it could not be done, and the same
+    // again next time is no write.
+    let restart_knows = seen.published == live.published()
+        && Status { conditions: step.status.conditions.clone(), ..recorded.clone() } == step.status;
     if !restart_knows {
-        changed = Some(update_status(ctx, live, &step.status, &seen.published).await?);
+        *live = update_status(ctx, live, &step.status, &seen.published).await?;
     }
     // Now that it is recorded it does not happen again.
     ctx.metrics.see(live, Some(&replication), &step.status);
     ctx.metrics.count(live, &step.happenings, &seen.observation.mover, now);
-    let done = carry_out(ctx, owner, changed.as_ref().unwrap_or(live), &seen, &step, now).await;
+    let done = carry_out(ctx, owner, live, &seen, &step, now).await;
     if let Err(error) = &done
         && error.is_refusal()
     {
@@ -227,11 +230,10 @@ async fn pass<K: Kind>(
             ctx.metrics.count(live, &[happening], &seen.observation.mover, now);
         }
     }
-    let onto = changed.as_ref().unwrap_or(live);
-    let changed = update_status(ctx, onto, &step.status, &seen.published).await?;
+    *live = update_status(ctx, live, &step.status, &seen.published).await?;
     let done = done?;
     Ok(match done {
-        Done::Something => After::Again(changed),
+        Done::Something => After::Again,
         Done::Nothing => {
             let wait = step.look_again.map(|at| until(at, now));
             After::Wait(wait.map(|wait| wait.min(seen.look_again.unwrap_or(wait))))
@@ -302,7 +304,7 @@ async fn see<K: Kind>(
     }
     seen.observation.mover = seen.objects.state(now);
     seen.observation.leftovers = true;
-    // What a mover has received is made an image of all the same.
+    // What a mover has moved gets its image all the same.
     if replication.paused && !matches!(seen.observation.mover, MoverState::Succeeded { .. }) {
         return Ok(seen);
     }
@@ -313,11 +315,15 @@ async fn see<K: Kind>(
                 seen.look_again = Some(UNTIL_STARTED);
                 no_volume(ctx, &mut seen, now).await?;
             }
+            tell_of_clone(&making, &plan).await?;
             Ok(())
         }
-        MoverState::Succeeded { .. } => image(&making, &plan).await.map(|image| {
-            seen.observation.image = image;
-        }),
+        MoverState::Succeeded { .. } => {
+            tell_of_clone(&making, &plan).await?;
+            image(&making, &plan).await.map(|image| {
+                seen.observation.image = image;
+            })
+        }
         MoverState::NotStarted | MoverState::Running { .. } | MoverState::Failed { .. } => {
             prepare(&making, replication, &plan, &mut seen.published).await.map(|ready| {
                 seen.ready = Some(ready);
@@ -350,15 +356,13 @@ async fn no_volume(ctx: &Context, seen: &mut Seen, now: Timestamp) -> Result<(),
 }
 
 fn stopped(mut seen: Seen, stop: Stop) -> Result<Seen, Error> {
+    if matches!(seen.observation.mover, MoverState::Succeeded { .. }) {
+        seen.observation.image = ImageState::Pending;
+    }
     match stop {
         Stop::Wait => seen.look_again = Some(UNTIL_STARTED),
         Stop::Blocked(blocked) => {
             seen.observation.blocked = Some(blocked.message.clone());
-            if let ImageState::NotNeeded = seen.observation.image
-                && matches!(seen.observation.mover, MoverState::Succeeded { .. })
-            {
-                seen.observation.image = ImageState::Pending;
-            }
             seen.blocked = Some(blocked);
         }
         Stop::Broken(error) => return Err(error),
@@ -448,7 +452,7 @@ async fn image<K: Kind>(making: &Making<'_, K>, plan: &SyncPlan) -> Result<Image
     let made = match found {
         Some(found) => {
             name = found.name_any();
-            found
+            making.ours(found)?
         }
         None => {
             let wanted = snapshot(making.owner, &name, &claim, class, false);
@@ -592,18 +596,29 @@ async fn unreadable<K: Kind>(ctx: &Context, invalid: &InvalidObject) -> Result<A
     use kube::api::{Patch, PatchParams};
     let meta = &invalid.metadata;
     let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
-    tracing::warn!(namespace, name, "cannot parse this {}: {invalid}", K::kind(&()));
-    let mut found = Vec::new();
-    let says = Synchronizing::Error(format!("cannot be parsed: {invalid}"));
-    conditions::set(&mut found, &says, Timestamp::now());
+    let name = name.unwrap_or_default();
     let api = kube::Api::<kube::core::DynamicObject>::namespaced_with(
         ctx.client.clone(),
         namespace.unwrap_or_default(),
         &kube::core::ApiResource::erase::<K>(&()),
     );
-    let patch = json!({"status": {"conditions": found}});
-    let name = name.unwrap_or_default();
+    let found = api.get_opt(name).await.asked(|| format!("read {} {name}", K::kind(&())))?;
+    let Some(mut found) = found else { return Ok(Action::await_change()) };
+    // Conditions may be what cannot be parsed; then they are made anew.
+    let known = found.data["status"]["conditions"].take();
+    let known: Vec<Condition> = serde_json::from_value(known).unwrap_or_default();
+    let mut said = known.clone();
+    let says = Synchronizing::Error(format!("cannot be parsed: {invalid}"));
+    conditions::set(&mut said, &says, Timestamp::now());
+    if said == known {
+        return Ok(Action::await_change());
+    }
+    tracing::warn!(namespace, name, "cannot parse this {}: {invalid}", K::kind(&()));
+    let patch = json!({"status": {"conditions": said}});
     let patched = api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await;
     patched.asked(|| format!("record that {name} cannot be parsed"))?;
     Ok(Action::await_change())
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,6 +69,24 @@ pub(crate) async fn data_volume<K: Kind>(
     }
 }
 
+/// Tells the user of a clone once it is bound, which may take until its mover's pod is there.
+pub(crate) async fn tell_of_clone<K: Kind>(
+    making: &Making<'_, K>,
+    plan: &SyncPlan,
+) -> Result<(), Error> {
+    let Volume::Source { claim, options } = &plan.volume else { return Ok(()) };
+    if options.copy_method != CopyMethod::Clone {
+        return Ok(());
+    }
+    let copy = get(&making.claims(), &names::point_in_time(&making.owner.name)).await?;
+    let copy = copy.filter(|copy| is_owned_by(copy, &making.owner.uid) && is_bound(copy));
+    let Some(copy) = copy else { return Ok(()) };
+    match get(&making.claims(), claim).await? {
+        Some(source) => making.released(&source, &copy).await,
+        None => Ok(()),
+    }
+}
+
 /// The name of the claim a destination's mover writes to.
 pub(crate) fn destination_claim(plan: &SyncPlan) -> Option<String> {
     match &plan.volume {
@@ -195,6 +213,9 @@ impl<K: Kind> Making<'_, K> {
             Handshake::Unused => Ok(None),
             Handshake::Released { tag } => {
                 copy_trigger::proceed(&mut annotations);
+                if annotations == *source.annotations() {
+                    return Ok(Some(tag));
+                }
                 self.annotate(source, annotations).await?;
                 let reason = events::SRC_PVC_COPY_TRIGGER_RECEIVED;
                 let message = format!(
@@ -241,7 +262,7 @@ impl<K: Kind> Making<'_, K> {
         &self,
         source: &PersistentVolumeClaim,
         copy: &T,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Error> {
         let kept = copy.annotations().get(RELEASED_BY);
         let tag = kept.or_else(|| copy_trigger::in_progress(source.annotations())).cloned();
         let Some(tag) = tag else { return Ok(()) };
@@ -333,7 +354,7 @@ impl<K: Kind> Making<'_, K> {
 
     /// An object of a name that we use: only one that was made for this very replication will do,
     /// as it may be deleted when a sync ends.
-    fn ours<T: crate::apply::Object>(&self, found: T) -> Result<T, Stop> {
+    pub(crate) fn ours<T: crate::apply::Object>(&self, found: T) -> Result<T, Stop> {
         if !is_owned_by(&found, &self.owner.uid) {
             return Err(Stop::blocked(format!(
                 "{} exists and was not made for this {}; rename or remove it",

@@ -235,7 +235,10 @@ impl Stepping<'_> {
         match ending {
             Ending::Complete(report) => match self.seen.image {
                 ImageState::Pending => {
-                    self.say(&Synchronizing::SyncInProgress);
+                    match &self.seen.blocked {
+                        Some(why) => self.blocked(why),
+                        None => self.say(&Synchronizing::SyncInProgress),
+                    }
                     self.in_progress(Want::Sync(plan))
                 }
                 ImageState::NotNeeded | ImageState::Ready(_) => self.complete(&plan, run, report),
