@@ -4,7 +4,7 @@ mod api_server;
 mod cluster;
 mod manifests;
 
-pub(crate) use self::api_server::{ApiServer, Fault, REFUSAL};
+pub(crate) use self::api_server::{ApiServer, Fault, REFUSAL, Request};
 pub(crate) use self::cluster::{Cluster, NAMESPACE};
 pub(crate) use self::manifests::{
     claim, claim_in_use, destination, keys_secret, previous_image, source,

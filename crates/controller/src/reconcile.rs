@@ -447,12 +447,12 @@ async fn image<K: Kind>(making: &Making<'_, K>, plan: &SyncPlan) -> Result<Image
     let mut name = names::destination_snapshot(&claim, plan.start);
     let found = match making.begun_snapshot(&claim, plan.start).await? {
         Some(begun) => Some(begun),
-        None => get(&api, &name).await?,
+        None => get(&api, &name).await?.map(|found| making.ours(found)).transpose()?,
     };
     let made = match found {
         Some(found) => {
             name = found.name_any();
-            making.ours(found)?
+            found
         }
         None => {
             let wanted = snapshot(making.owner, &name, &claim, class, false);

@@ -12,7 +12,7 @@ use volsync_volume::{
     plan_destination, plan_source,
 };
 
-use crate::apply::{create, get, is_owned_by, is_terminating, merge, named};
+use crate::apply::{create, delete, get, is_owned_by, is_terminating, merge, named};
 use crate::build::claim::claim as build_claim;
 use crate::build::job::{DataVolume, Placement};
 use crate::build::snapshot::{VolumeSnapshot, snapshot};
@@ -149,6 +149,11 @@ impl<K: Kind> Making<'_, K> {
         let name = names::point_in_time(&self.owner.name);
         if let Some(copy) = get(&self.claims(), &name).await? {
             let copy = self.ours(copy)?;
+            if !self.is_copy_of(source, options.copy_method, &copy).await? {
+                // The manifest has changed since it was made.
+                delete(&self.claims(), &copy).await?;
+                return Err(Stop::Wait);
+            }
             if options.copy_method == CopyMethod::Clone && is_bound(&copy) {
                 self.released(source, &copy).await?;
             }
@@ -180,6 +185,25 @@ impl<K: Kind> Making<'_, K> {
         copied(&copy)
     }
 
+    /// Whether a copy was made in this way of this very source.
+    async fn is_copy_of(
+        &self,
+        source: &PersistentVolumeClaim,
+        method: CopyMethod,
+        copy: &PersistentVolumeClaim,
+    ) -> Result<bool, Error> {
+        let Some(of) = copy.spec.as_ref().and_then(|spec| spec.data_source.as_ref()) else {
+            return Ok(false);
+        };
+        if method == CopyMethod::Clone {
+            return Ok(of.kind == "PersistentVolumeClaim" && of.name == source.name_any());
+        }
+        let api = self.ctx.api::<VolumeSnapshot>(&self.owner.namespace);
+        let snapshot = get(&api, &of.name).await?;
+        Ok(of.kind == "VolumeSnapshot"
+            && snapshot.is_none_or(|snapshot| is_snapshot_of(source, &snapshot)))
+    }
+
     /// The ready snapshot of a source, made if there is none.
     async fn snapshot_of(
         &self,
@@ -189,7 +213,14 @@ impl<K: Kind> Making<'_, K> {
     ) -> Result<VolumeSnapshot, Stop> {
         let api = self.ctx.api::<VolumeSnapshot>(&self.owner.namespace);
         let snapshot = match get(&api, name).await? {
-            Some(snapshot) => self.ours(snapshot)?,
+            Some(snapshot) => {
+                let snapshot = self.ours(snapshot)?;
+                if !is_snapshot_of(source, &snapshot) {
+                    delete(&api, &snapshot).await?;
+                    return Err(Stop::Wait);
+                }
+                snapshot
+            }
             None => {
                 let tag = self.handshake(source).await?;
                 let mut wanted = snapshot(self.owner, name, &source.name_any(), class, true);
@@ -417,6 +448,10 @@ fn is_of_sync(snapshot: &VolumeSnapshot, uid: &str, start: Timestamp) -> bool {
     let ours = is_owned_by(snapshot, uid) || snapshot.labels().contains_key(keys::DO_NOT_DELETE);
     let made = snapshot.creation_timestamp();
     ours && !is_terminating(snapshot) && made.is_some_and(|made| made.0 >= start)
+}
+
+fn is_snapshot_of(source: &PersistentVolumeClaim, snapshot: &VolumeSnapshot) -> bool {
+    snapshot.spec.source.persistent_volume_claim_name == source.metadata.name
 }
 
 fn keep_tag<T: Resource>(copy: &mut T, tag: Option<String>) {

@@ -96,7 +96,9 @@ async fn survives_everything<K: Kind>(make: fn() -> Cluster) {
             // What cannot be read or written itself cannot say so.
             let own = request.plural == K::plural(&())
                 || request.plural == "events" && request.is_write();
-            if matches!(fault, Fault::Refused(403 | 422)) && !own {
+            // Who may not read nodes takes a node's name for its hostname.
+            let spared = request.plural == "nodes" && matches!(fault, Fault::Refused(403));
+            if matches!(fault, Fault::Refused(403 | 422)) && !own && !spared {
                 assert!(said_what_was_refused::<K>(&cluster), "{when}: no condition said so");
             }
             cluster.server.forget();

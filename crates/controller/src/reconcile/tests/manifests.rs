@@ -3,8 +3,11 @@
 use serde_json::{Value, json};
 use volsync_api::{ReplicationDestination, ReplicationSource};
 
-use super::{PENDING, RUNNING, direct_source, snapshot_destination, until_the_mover_is, writes};
-use crate::fixtures::{Cluster, claim, destination, source};
+use super::{
+    PENDING, RUNNING, clone_source, direct_source, snapshot_destination, snapshot_source,
+    until_the_mover_is, writes,
+};
+use crate::fixtures::{Cluster, Request, claim, destination, source};
 use crate::kind::Kind;
 
 #[tokio::test]
@@ -60,6 +63,25 @@ async fn a_mover_that_has_not_begun_is_made_again_when_its_manifest_changes() {
     let env = job.unwrap().body["spec"]["template"]["spec"]["containers"][0]["env"].to_string();
     assert!(env.contains("other.example.org"), "{env}");
     cluster.sync::<ReplicationSource>().await;
+}
+
+#[tokio::test]
+async fn a_copy_of_a_claim_that_is_no_longer_asked_for_is_not_moved() {
+    for mut cluster in [clone_source(), snapshot_source()] {
+        cluster.server.put("persistentvolumeclaims", claim("videos", "fast"));
+        until_the_mover_is::<ReplicationSource>(&mut cluster, PENDING).await;
+        cluster.edit::<ReplicationSource>(|source| source["spec"]["sourcePVC"] = "videos".into());
+        cluster.sync::<ReplicationSource>().await;
+        let made = cluster.server.requests();
+        let made = made.iter().filter(|request| request.method == "POST");
+        let of = |request: &Request| match request.plural.as_str() {
+            "volumesnapshots" => {
+                request.body["spec"]["source"]["persistentVolumeClaimName"].clone()
+            }
+            _ => request.body["spec"]["dataSource"]["name"].clone(),
+        };
+        assert!(made.map(of).any(|of| of == "videos"), "{:?}", writes(&cluster));
+    }
 }
 
 /// The condition of a source that cannot be right, which is not looked at again until it changes.
