@@ -12,6 +12,7 @@ mod dereference;
 mod error;
 mod events;
 mod health;
+mod keep;
 mod kind;
 mod lease;
 mod metrics;
@@ -112,10 +113,11 @@ async fn serve(invocation: args::Invocation) -> anyhow::Result<()> {
     let lost = lost.map(|_| ()).shared();
     let stop = futures::future::select(asked.clone(), lost).map(|_| ()).shared();
     let places = run::places(invocation.watch_namespaces).into_iter().map(|place| {
-        futures::future::join3(
+        futures::future::join4(
             run::run::<ReplicationSource>(ctx.clone(), place.clone(), stop.clone()),
             run::run::<ReplicationDestination>(ctx.clone(), place.clone(), stop.clone()),
-            populator::run(ctx.clone(), place, stop.clone()),
+            populator::run(ctx.clone(), place.clone(), stop.clone()),
+            keep::run(ctx.clone(), place, stop.clone()),
         )
     });
     let controllers = futures::future::join(

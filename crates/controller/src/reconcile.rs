@@ -447,7 +447,7 @@ async fn image<K: Kind>(making: &Making<'_, K>, plan: &SyncPlan) -> Result<Image
     let mut name = names::destination_snapshot(&claim, plan.start);
     let found = match making.begun_snapshot(&claim, plan.start).await? {
         Some(begun) => Some(begun),
-        None => get(&api, &name).await?.map(|found| making.ours(found)).transpose()?,
+        None => get(&api, &name).await?.map(|found| making.ours_or_kept(found)).transpose()?,
     };
     let made = match found {
         Some(found) => {

@@ -109,7 +109,8 @@ fn owners<K: Kind>(snapshot: &VolumeSnapshot) -> Vec<ObjectRef<DeserializeGuard<
     owners.filter_map(|owner| ObjectRef::from_owner_ref(namespace.as_deref(), owner, ())).collect()
 }
 
-fn unwatched(ctx: &Context, error: &watcher::Error) {
+/// Says once why snapshots are not watched.
+pub(crate) fn unwatched(ctx: &Context, error: &watcher::Error) {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404 => {
             if ctx.first("VolumeSnapshot") {

@@ -383,6 +383,11 @@ impl<K: Kind> Making<'_, K> {
         Ok(made)
     }
 
+    /// A snapshot of a name that we use, which may be its user's by now.
+    pub(crate) fn ours_or_kept(&self, found: VolumeSnapshot) -> Result<VolumeSnapshot, Stop> {
+        if found.labels().contains_key(keys::DO_NOT_DELETE) { Ok(found) } else { self.ours(found) }
+    }
+
     /// An object of a name that we use: only one that was made for this very replication will do,
     /// as it may be deleted when a sync ends.
     pub(crate) fn ours<T: crate::apply::Object>(&self, found: T) -> Result<T, Stop> {
