@@ -40,7 +40,7 @@ pub(crate) enum Verb {
     Demo(DemoOptions),
     /// Build everything and run every test
     Test(TestOptions),
-    /// Measure a mover against the real tool, in the same run
+    /// Measure a mover against the real tool, or the operator in a cluster
     Bench(BenchOptions),
     /// Build container images of this checkout, all unless named: mover-rsync
     Image(ImageOptions),
@@ -101,8 +101,23 @@ pub(crate) struct TestOptions {
 /// Options of `bench`.
 #[derive(Debug, Args)]
 pub(crate) struct BenchOptions {
-    /// Which mover
-    pub(crate) mover: Mover,
+    /// What is measured
+    #[command(subcommand)]
+    pub(crate) subject: Subject,
+}
+
+/// What has a benchmark.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Subject {
+    /// The rsync mover against rsync over ssh, in the same run
+    Rsync(RsyncBenchOptions),
+    /// The operator in the project's own cluster, which is started unless it runs
+    Operator(OperatorBenchOptions),
+}
+
+/// Options of `bench rsync`.
+#[derive(Debug, Args)]
+pub(crate) struct RsyncBenchOptions {
     /// Which rows of the table; all of them unless named
     pub(crate) workloads: Vec<Workload>,
     /// A twentieth of the data and one run, to see that it works
@@ -116,11 +131,38 @@ pub(crate) struct BenchOptions {
     pub(crate) output: Output,
 }
 
-/// The movers that have a benchmark.
+/// Options of `bench operator`.
+#[derive(Debug, Args)]
+pub(crate) struct OperatorBenchOptions {
+    /// Which questions; all of them unless named
+    pub(crate) questions: Vec<Question>,
+    /// A tenth of the replications and two runs, to see that it works
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// How often a sync is timed; the median counts
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
+    /// How the result is printed
+    #[arg(long, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+/// What is asked of the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Mover {
-    /// Against rsync over ssh
-    Rsync,
+pub(crate) enum Question {
+    /// How long a sync takes from its manual trigger to its record, and what of that is ours
+    Latency,
+    /// What 500 sources cost that wait for their schedules
+    Idle,
+    /// How long 50 pairs take that are due in the same minute
+    Burst,
+}
+
+impl Question {
+    /// Every question, in the table's order.
+    pub(crate) fn all() -> &'static [Self] {
+        Self::value_variants()
+    }
 }
 
 /// The rows of the benchmark table.

@@ -1,8 +1,9 @@
-//! Benchmarks of a mover against the real tool, side by side in one run.
+//! Benchmarks: a mover against the real tool, side by side in one run; the operator in a cluster.
 
 pub(crate) mod data;
 mod measure;
 mod movers;
+mod operator;
 mod peer;
 mod verdict;
 mod workloads;
@@ -10,7 +11,7 @@ mod workloads;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::args::{BenchOptions, Mover, Output, Workload};
+use crate::args::{BenchOptions, Output, RsyncBenchOptions, Subject, Workload};
 use crate::repository;
 use crate::setup::{self, Need};
 use crate::table;
@@ -18,11 +19,16 @@ use measure::Measured;
 use verdict::Verdict;
 use workloads::{Bench, Row, Tool};
 
-/// Runs the workloads asked for and prints the table.
+/// Measures what was asked for and prints it.
 pub(crate) fn bench(options: &BenchOptions) -> Result<()> {
-    match options.mover {
-        Mover::Rsync => {}
+    match &options.subject {
+        Subject::Rsync(options) => rsync(options),
+        Subject::Operator(options) => operator::operator(options),
     }
+}
+
+/// Runs the workloads asked for and prints the table.
+fn rsync(options: &RsyncBenchOptions) -> Result<()> {
     setup::setup(vec![Need::Bench])?;
     let bench = Bench {
         movers: repository::build_release()?,

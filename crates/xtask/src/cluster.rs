@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::args::{ClusterOptions, ClusterVerb};
-use crate::command::run;
+use crate::command::{run, succeeds};
 use crate::setup::{self, Need};
 use crate::{args, image, repository};
 
@@ -52,6 +52,20 @@ impl TestCluster {
         image::for_each_archive(|archive| script("import.sh", &[&archive.to_string_lossy()]))?;
         script("install.sh", &[])?;
         Ok(cluster)
+    }
+
+    /// The one that runs, with the operator that is installed there; [`Self::start`] if there is none.
+    pub(crate) fn installed() -> Result<Self> {
+        let root = repository::cache()?.join("cluster");
+        let mut kubectl = Command::new(root.join("bin/kubectl"));
+        kubectl.env("KUBECONFIG", root.join("run/admin.kubeconfig"));
+        kubectl.args(["--namespace", "volsync-system", "wait", "--timeout", "10s"]);
+        kubectl.args(["--for", "condition=Available", "deployment/volsync"]);
+        if script("status.sh", &[]).is_ok() && succeeds(&mut kubectl) {
+            return Ok(Self { started: false });
+        }
+        setup::setup(vec![Need::Image, Need::Cluster])?;
+        Self::start()
     }
 
     /// Takes it down with everything in it, unless somebody else had started it.

@@ -74,11 +74,17 @@ impl Cluster {
         &self.config
     }
 
-    /// `kubectl` in the scenario's namespace.
-    pub fn run(&self, arguments: &[&str], input: Option<&str>) -> Result<String> {
+    /// `kubectl` in the scenario's namespace, not started yet.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.kubectl);
         command.args(["--namespace", &self.namespace]).args(arguments);
         command.env("KUBECONFIG", &self.config);
+        command
+    }
+
+    /// `kubectl` in the scenario's namespace.
+    pub fn run(&self, arguments: &[&str], input: Option<&str>) -> Result<String> {
+        let mut command = self.command(arguments);
         command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
@@ -391,9 +397,10 @@ impl Driver for Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         // What cannot be deleted now goes with the cluster.
-        if let Err(error) =
-            self.run(&["delete", "namespace", &self.namespace, "--wait=false"], None)
-        {
+        if let Err(error) = self.run(
+            &["delete", "namespace", &self.namespace, "--ignore-not-found", "--wait=false"],
+            None,
+        ) {
             eprintln!("namespace {} stays: {error:#}", self.namespace);
         }
     }

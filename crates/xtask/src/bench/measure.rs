@@ -99,8 +99,17 @@ impl Process {
 
 /// The most memory that a process ever had resident, in bytes.
 fn peak_memory(id: u32) -> Option<u64> {
+    memory(id, "VmHWM:")
+}
+
+/// The memory that a process has resident, in bytes.
+pub(crate) fn resident_memory(id: u32) -> Option<u64> {
+    memory(id, "VmRSS:")
+}
+
+fn memory(id: u32, which: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(which))?;
     line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
@@ -182,6 +191,8 @@ mod tests {
 
     #[test]
     fn our_own_memory_is_seen() {
-        assert!(peak_memory(std::process::id()).unwrap() > 100_000);
+        let own = std::process::id();
+        assert!(peak_memory(own).unwrap() >= resident_memory(own).unwrap());
+        assert!(resident_memory(own).unwrap() > 100_000);
     }
 }
