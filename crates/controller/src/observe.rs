@@ -93,6 +93,9 @@ impl MoverObjects {
                 ended,
             };
         }
+        if let Some((report, ended)) = self.success() {
+            return MoverState::Succeeded { run, report, ended };
+        }
         let started = self.has_started();
         if started {
             // What runs is never stopped for a changed manifest: it does not say what it was told.
@@ -105,6 +108,16 @@ impl MoverObjects {
     fn terminated(&self) -> Option<&ContainerStateTerminated> {
         let newest = self.pods.iter().max_by_key(|pod| pod.creation_timestamp().map(|made| made.0));
         container(newest?)?.state.as_ref()?.terminated.as_ref()
+    }
+
+    /// The report of a mover that has ended well, and when it did. The Job controller says so a second
+    /// later, as it looks at the pods of a Job once a second at most; never, if another container was
+    /// injected into the pod that does not end.
+    fn success(&self) -> Option<(Report, Timestamp)> {
+        let terminated = self.terminated()?;
+        let report = self.report().filter(|report| report.outcome == Outcome::Complete)?;
+        let ended = terminated.finished_at.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+        (terminated.exit_code == 0).then_some((report, ended))
     }
 
     /// The report the mover left, if it is one.
@@ -313,5 +326,48 @@ mod tests {
             panic!("it is not said");
         };
         assert_eq!(says, "Job/volsync-rsync-dst-mirror cannot make its pod: exceeded quota: few");
+    }
+
+    fn mover(job_status: Value, container_state: Value) -> MoverObjects {
+        let job = json!({"metadata": {"uid": "job"}, "status": job_status});
+        let owners =
+            json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "mover", "uid": "job"}]);
+        let pod = json!({
+            "metadata": {"name": "mover-1", "ownerReferences": owners},
+            "spec": {"containers": [{"name": "rsync"}, {"name": "injected"}]},
+            "status": {"phase": "Running", "containerStatuses": [{
+                "name": "rsync",
+                "image": "mover",
+                "imageID": "",
+                "ready": false,
+                "restartCount": 0,
+                "state": container_state,
+            }]},
+        });
+        let job = serde_json::from_value(job).unwrap();
+        MoverObjects::new(Some(job), vec![serde_json::from_value(pod).unwrap()])
+    }
+
+    fn terminated(exit_code: i32, outcome: Outcome) -> Value {
+        let message = Report::new(outcome).to_json();
+        json!({"terminated": {"exitCode": exit_code, "message": message}})
+    }
+
+    #[test]
+    fn a_mover_that_ended_well_has_succeeded_before_its_job_is_complete() {
+        let state = |state| mover(json!({}), state).state(Timestamp::UNIX_EPOCH);
+        let succeeded = |container| matches!(state(container), MoverState::Succeeded { .. });
+        assert!(succeeded(terminated(0, Outcome::Complete)));
+        assert!(!succeeded(terminated(0, Outcome::Incomplete)));
+        assert!(!succeeded(terminated(1, Outcome::Complete)));
+        assert!(!succeeded(json!({"terminated": {"exitCode": 0}})));
+        assert!(!succeeded(json!({"running": {}})));
+    }
+
+    #[test]
+    fn a_job_that_failed_is_no_success_whatever_its_mover_said() {
+        let failed = json!({"conditions": [{"type": "Failed", "status": "True"}]});
+        let state = mover(failed, terminated(0, Outcome::Complete)).state(Timestamp::UNIX_EPOCH);
+        assert!(matches!(state, MoverState::Failed { .. }), "{state:?}");
     }
 }
