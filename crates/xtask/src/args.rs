@@ -163,6 +163,11 @@ impl Question {
     pub(crate) fn all() -> &'static [Self] {
         Self::value_variants()
     }
+
+    /// As it is typed.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
 }
 
 /// The rows of the benchmark table.

@@ -61,7 +61,7 @@ impl TestCluster {
         kubectl.env("KUBECONFIG", root.join("run/admin.kubeconfig"));
         kubectl.args(["--namespace", "volsync-system", "wait", "--timeout", "10s"]);
         kubectl.args(["--for", "condition=Available", "deployment/volsync"]);
-        if script("status.sh", &[]).is_ok() && succeeds(&mut kubectl) {
+        if succeeds(&mut kubectl) {
             return Ok(Self { started: false });
         }
         setup::setup(vec![Need::Image, Need::Cluster])?;

@@ -85,17 +85,15 @@ fn ask(options: &OperatorBenchOptions) -> Result<(Installed, Vec<Finding>)> {
     let mut findings = Vec::new();
     let mut installed = None;
     for question in asked {
-        let (name, ask): (_, &dyn Fn(&Cluster, &Installed) -> Result<Finding>) = match question {
-            Question::Latency => ("latency", &|cluster, _| latency::latency(cluster, runs)),
-            Question::Idle => {
-                ("idle", &|cluster, operator| idle::idle(cluster, operator, 500 / divisor))
-            }
-            Question::Burst => ("burst", &|cluster, _| burst::burst(cluster, 50 / divisor)),
-        };
+        let name = question.name();
         let cluster = Cluster::new(&format!("bench-{name}"))?;
         let operator = Installed::find(&cluster)?;
         eprintln!("{name}: {operator}");
-        let finding = ask(&cluster, &operator)?;
+        let finding = match question {
+            Question::Latency => latency::latency(&cluster, runs)?,
+            Question::Idle => idle::idle(&cluster, &operator, 500 / divisor)?,
+            Question::Burst => burst::burst(&cluster, 50 / divisor)?,
+        };
         for row in &finding.rows {
             // What is known already is worth seeing when a later question fails.
             eprintln!("{name}: {}: {} (goal {}): {}", row.what, row.figure, row.goal(), row.word());
@@ -107,6 +105,13 @@ fn ask(options: &OperatorBenchOptions) -> Result<(Installed, Vec<Finding>)> {
         cluster.run(&["delete", "namespace", cluster.namespace(), "--timeout", "600s"], None)?;
     }
     installed.map(|installed| (installed, findings)).context("nothing was asked")
+}
+
+/// Whether a replication is at rest, as the operator says: what its last sync left is gone as well.
+fn is_at_rest(replication: &Value) -> bool {
+    let conditions = replication["status"]["conditions"].as_array();
+    let mut reasons = conditions.into_iter().flatten().filter_map(|said| said["reason"].as_str());
+    reasons.any(|reason| reason.starts_with("WaitingFor"))
 }
 
 fn print_tables(installed: &Installed, findings: &[Finding]) {
@@ -134,4 +139,24 @@ fn as_json(installed: &Installed, findings: &[Finding]) -> Value {
         "rows": findings.iter().flat_map(|finding| &finding.rows).map(row).collect::<Vec<_>>(),
         "raw": findings.iter().flat_map(|finding| &finding.raw).map(raw).collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replication_is_at_rest_once_the_operator_says_so() {
+        let says = |reason| json!({"status": {"conditions": [{"reason": reason}]}});
+        assert!(is_at_rest(&says("WaitingForSchedule")) && is_at_rest(&says("WaitingForManual")));
+        assert!(!is_at_rest(&says("CleaningUp")) && !is_at_rest(&json!({})));
+    }
+
+    #[test]
+    fn a_figure_without_a_goal_has_no_verdict() {
+        let row = Row::without_goal("a bare pod", "3 s".to_owned());
+        assert_eq!((row.goal(), row.word()), ("-", "-"));
+        let row = Row::with_goal("a sync", "6 s".to_owned(), "< 5 s", false);
+        assert_eq!((row.goal(), row.word()), ("< 5 s", "NOT REACHED"));
+    }
 }

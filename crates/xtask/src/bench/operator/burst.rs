@@ -11,7 +11,7 @@ use volsync_testing::scenario::Cluster;
 use super::pair::{Pair, list};
 use super::spread::Spread;
 use super::watch::{Seen, Watches};
-use super::{Finding, Row};
+use super::{Finding, Row, is_at_rest};
 use crate::table;
 
 /// What each pair moves.
@@ -35,10 +35,12 @@ pub(super) fn burst(cluster: &Cluster, count: usize) -> Result<Finding> {
     let mut watches = Watches::start(cluster, &["replicationsources", "replicationdestinations"])?;
 
     // The first sync starts with the replication, whatever its schedule; the next is half an hour off.
-    let far = minute_in_an_hour(now()?.as_secs() / 60 + 30);
+    let far = schedule(now()?.as_secs() / 60 + 30);
     let began = Instant::now();
-    cluster.make(&list(pairs.iter().flat_map(|pair| pair.replications(&schedule(far)))))?;
-    let first = all_done(cluster, &mut watches, count, began, &|seen| has_rested(&seen.object))?;
+    cluster.make(&list(pairs.iter().flat_map(|pair| pair.replications(&far))))?;
+    let first = all_done(cluster, &mut watches, count, began, &|seen| {
+        is_at_rest(&seen.object) && !seen.text("/status/lastSyncTime").is_empty()
+    })?;
     for pair in &pairs {
         pair.verify()?;
     }
@@ -87,12 +89,9 @@ pub(super) fn burst(cluster: &Cluster, count: usize) -> Result<Finding> {
     Ok(Finding { rows, raw: vec![("seconds until done, in order".to_owned(), raw(&done))] })
 }
 
+/// Every hour, in the minute of this one since 1970.
 fn schedule(minute: u64) -> Value {
-    json!({"schedule": format!("{minute} * * * *")})
-}
-
-const fn minute_in_an_hour(minute: u64) -> u64 {
-    minute % 60
+    json!({"schedule": format!("{} * * * *", minute % 60)})
 }
 
 /// Time since 1970.
@@ -103,13 +102,13 @@ fn now() -> Result<Duration> {
 /// Makes all due in the next minute that leaves [`NOTICE`], and waits until all know. Since 1970.
 fn due_minute(cluster: &Cluster, pairs: &[Pair]) -> Result<u64> {
     let minute = (now()?.as_secs() + NOTICE).div_ceil(60);
-    let patch = json!({"spec": {"trigger": schedule(minute_in_an_hour(minute))}}).to_string();
+    let patch = json!({"spec": {"trigger": schedule(minute)}}).to_string();
     for kind in KINDS {
         let mut arguments = vec!["patch", kind, "--type", "merge", "--patch", &patch];
         arguments.extend(pairs.iter().map(|pair| pair.name.as_str()));
         cluster.run(&arguments, None)?;
     }
-    let on_the_minute = format!(":{:02}:00Z", minute_in_an_hour(minute));
+    let on_the_minute = format!(":{:02}:00Z", minute % 60);
     cluster.until(60, |cluster| {
         for kind in KINDS {
             for object in cluster.objects(kind)? {
@@ -139,15 +138,6 @@ fn statuses(cluster: &Cluster) -> Result<BTreeMap<String, String>> {
 
 fn key(seen: &Seen) -> String {
     format!("{} {}", seen.text("/kind"), seen.text("/metadata/name"))
-}
-
-fn has_rested(object: &Value) -> bool {
-    let conditions = object["status"]["conditions"].as_array();
-    object["status"]["lastSyncTime"].is_string()
-        && conditions
-            .into_iter()
-            .flatten()
-            .any(|condition| condition["reason"] == "WaitingForSchedule")
 }
 
 /// How long after `start` each replication was done; an error if not all are in time.

@@ -9,7 +9,7 @@ use volsync_testing::scenario::Cluster;
 
 use super::installed::Installed;
 use super::pair::{claim, list};
-use super::{Finding, Row};
+use super::{Finding, Row, is_at_rest};
 use crate::bench::measure::{Process, resident_memory};
 use crate::table;
 
@@ -131,13 +131,11 @@ fn bring_to_rest(cluster: &Cluster, count: usize) -> Result<()> {
     })
 }
 
+/// At rest, free to start, and with its next time far off.
 fn is_idle(source: &Value) -> bool {
-    let conditions = source["status"]["conditions"].as_array();
-    let waits = conditions
-        .into_iter()
-        .flatten()
-        .any(|condition| condition["reason"] == "WaitingForSchedule");
-    waits && source["spec"]["paused"].is_null() && source["status"]["nextSyncTime"].is_string()
+    is_at_rest(source)
+        && source["spec"]["paused"].is_null()
+        && source["status"]["nextSyncTime"].is_string()
 }
 
 fn patch(cluster: &Cluster, names: &[String], patch: &Value, more: &[&str]) -> Result<()> {

@@ -96,19 +96,17 @@ fn judge(finding: &mut Finding, name: &str, runs: &[Run], first: &Run) {
     };
     let apply = told(&|run| run.apply);
     parts.push(vec!["kubectl apply, of both".to_owned(), apply.clone(), apply]);
-    let names: [(&str, fn(&Parts) -> Duration); 7] = [
-        ("decision: accepted -> Job, ours", |parts| parts.decision),
-        ("storage: snapshot ready, copy bound", |parts| parts.storage),
-        ("pod start: Job -> running", |parts| parts.pod_start),
-        ("transfer: running -> terminated", |parts| parts.transfer),
-        ("Job controller: terminated -> Job complete", |parts| parts.job_controller),
-        ("record: Job complete -> lastManualSync, ours", |parts| parts.record),
-        ("our own share: decision, Job controller, record", Parts::own),
-    ];
-    for (name, part) in names {
+    let mut add = |name: &str, part: fn(&Parts) -> Duration| {
         let cells = [told(&|run| part(&run.source)), told(&|run| part(&run.destination))];
         parts.push([name.to_owned()].into_iter().chain(cells).collect());
-    }
+    };
+    add("decision: accepted -> Job, ours", |parts| parts.decision);
+    add("storage: snapshot ready, copy bound", |parts| parts.storage);
+    add("pod start: Job -> running", |parts| parts.pod_start);
+    add("transfer: running -> terminated", |parts| parts.transfer);
+    add("Job controller: terminated -> Job complete, if waited for", |parts| parts.job_controller);
+    add("record: the rest until lastManualSync, ours", |parts| parts.record);
+    add("our own share: decision, Job controller, record", Parts::own);
     finding.raw.push((format!("{name}: median (least to most) of each part"), parts));
 }
 

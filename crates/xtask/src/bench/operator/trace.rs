@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use volsync_contract::Direction;
 
+use super::is_at_rest;
 use super::watch::Seen;
 
 /// A step of a sync.
@@ -37,9 +38,9 @@ pub(super) struct Parts {
     pub(super) pod_start: Duration,
     /// Until the container had ended.
     pub(super) transfer: Duration,
-    /// From then until the Job controller called the Job complete.
+    /// From then until the Job controller called the Job complete, if nothing was done before.
     pub(super) job_controller: Duration,
-    /// Ours: from then until the status says so, without the wait for a snapshot.
+    /// Ours: the rest until the status says so, without the wait for a snapshot.
     pub(super) record: Duration,
 }
 
@@ -144,12 +145,7 @@ impl Trace {
         } else if status["latestMoverStatus"]["result"] == "Failed" {
             self.failure = Some(seen.text("/status/latestMoverStatus/logs").to_owned());
         }
-        let conditions = status["conditions"].as_array();
-        self.at_rest = synced
-            && conditions
-                .into_iter()
-                .flatten()
-                .any(|condition| condition["reason"] == "WaitingForManual");
+        self.at_rest = synced && is_at_rest(&seen.object);
     }
 
     /// The first time counts.
@@ -187,26 +183,32 @@ impl Trace {
         let between = |from: Instant, to: Instant| to.saturating_duration_since(from);
         let (accepted, job) = (self.at(Moment::Accepted)?, self.at(Moment::JobMade)?);
         let (running, terminated) = (self.at(Moment::Running)?, self.at(Moment::Terminated)?);
-        let (complete, synced) = (self.at(Moment::JobComplete)?, self.at(Moment::Synced)?);
-        let mut decision = between(accepted, job);
-        let mut record = between(complete, synced);
-        let mut storage = Duration::ZERO;
+        let synced = self.at(Moment::Synced)?;
+        let (mut decision, mut storage) = (between(accepted, job), Duration::ZERO);
+        let (mut record, mut next) = (between(terminated, synced), synced);
         if let Some(&made) = self.moments.get(&Moment::SnapshotMade) {
             let wait = between(made, self.at(Moment::SnapshotReady)?);
             storage += wait;
             // A source takes its snapshot before its mover, a destination after.
-            let within = if made < job { &mut decision } else { &mut record };
-            *within = within.saturating_sub(wait);
+            if made < job {
+                decision = decision.saturating_sub(wait);
+            } else {
+                record = record.saturating_sub(wait);
+                next = made;
+            }
         }
         let bound = self.moments.get(&Moment::CopyBound).copied().unwrap_or(job).max(job);
         storage += between(job, bound);
+        let complete = self.moments.get(&Moment::JobComplete).copied();
+        let complete = complete.filter(|complete| *complete < next).unwrap_or(terminated);
+        let job_controller = between(terminated, complete);
         Ok(Parts {
             decision,
             storage,
             pod_start: between(bound, running),
             transfer: between(running, terminated),
-            job_controller: between(terminated, complete),
-            record,
+            job_controller,
+            record: record.saturating_sub(job_controller),
         })
     }
 }
@@ -300,6 +302,14 @@ mod tests {
         story.status(2900, json!({"lastManualSync": "two"}));
         let parts = story.trace.parts().unwrap();
         assert_eq!(parts, milliseconds([100, 400, 1000, 300, 1000, 100]));
+    }
+
+    #[test]
+    fn a_job_that_is_complete_after_the_record_was_not_waited_for() {
+        let mut story = Story::of(Direction::Source);
+        story.status(0, json!({})).mover(70).status(1450, json!({"lastManualSync": "two"}));
+        let parts = story.trace.parts().unwrap();
+        assert_eq!(parts, milliseconds([70, 0, 1000, 300, 0, 80]));
     }
 
     #[test]
