@@ -25,6 +25,10 @@ const SOURCES: &str = "replicationsources.volsync.backube";
 
 /// Measures the operator while `count` sources, each of a claim of its own, wait.
 pub(super) fn idle(cluster: &Cluster, operator: &Installed, count: usize) -> Result<Finding> {
+    let others = replications_of_others(cluster)?;
+    if others > 0 {
+        eprintln!("idle: {others} replications of other namespaces are in these figures too");
+    }
     let before = resident(operator)?;
     let counted = Requests::count(cluster, operator)?;
     bring_to_rest(cluster, count)?;
@@ -72,6 +76,7 @@ pub(super) fn idle(cluster: &Cluster, operator: &Installed, count: usize) -> Res
     );
     let raw = vec![
         table::row(["of the operator", "figure"]),
+        vec!["replications of other namespaces".to_owned(), others.to_string()],
         vec!["resident memory before there were any".to_owned(), table::bytes(before)],
         vec!["most resident memory with them".to_owned(), table::bytes(memory)],
         vec!["processor time".to_owned(), format!("{:.3} s", used.as_secs_f64())],
@@ -88,6 +93,13 @@ pub(super) fn idle(cluster: &Cluster, operator: &Installed, count: usize) -> Res
 
 fn resident(operator: &Installed) -> Result<u64> {
     resident_memory(operator.process).context("the operator has ended")
+}
+
+/// How many replications there are that are not ours, which may not be idle.
+fn replications_of_others(cluster: &Cluster) -> Result<usize> {
+    let kinds = format!("{SOURCES},replicationdestinations.volsync.backube");
+    let names = cluster.run(&["get", &kinds, "--all-namespaces", "--output", "name"], None)?;
+    Ok(names.lines().count())
 }
 
 /// Makes sources that have synchronized, as far as their status says, and leaves everything else of

@@ -34,10 +34,15 @@ impl Installed {
             let arguments = ["--namespace", NAMESPACE, "get", what, name, "--output", "json"];
             Ok(serde_json::from_str(&cluster.run(&arguments, None)?)?)
         };
-        let lease = get("lease", LEASE)?;
-        let pod = lease["spec"]["holderIdentity"].as_str().filter(|holder| !holder.is_empty());
-        let pod =
-            pod.with_context(|| format!("nobody holds Lease {NAMESPACE}/{LEASE}"))?.to_owned();
+        let leader = || -> Result<Option<String>> {
+            let holder = get("lease", LEASE)?["spec"]["holderIdentity"].take();
+            Ok(holder.as_str().filter(|holder| !holder.is_empty()).map(str::to_owned))
+        };
+        // Nobody leads for a moment after a new version was rolled out.
+        cluster.until(60, |_| {
+            Ok(leader()?.is_none().then(|| format!("nobody holds Lease {NAMESPACE}/{LEASE}")))
+        })?;
+        let pod = leader()?.with_context(|| format!("nobody holds Lease {NAMESPACE}/{LEASE}"))?;
         let deployment = get("deployment", "volsync")?;
         let version = &deployment["metadata"]["labels"]["app.kubernetes.io/version"];
         let running = get("pod", &pod)?;
