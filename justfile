@@ -56,7 +56,6 @@ crds:
 render:
     cargo xtask render
 
-# Measure a mover against the real tool
 # Measure the rsync mover against rsync, or the operator in a cluster
 bench name *options:
     cargo xtask bench {{name}} {{options}}
