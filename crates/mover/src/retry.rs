@@ -2,16 +2,22 @@
 
 use std::time::Duration;
 
-/// Delays that double: 2, 4, 8, 16 seconds between five attempts, as upstream's movers.
+/// Delays that double, from a quarter of a second: whoever is called is often about to listen. They
+/// add up to half a minute, as upstream's do.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     next: Duration,
     left: u32,
 }
 
+impl Backoff {
+    /// How many attempts there are in all.
+    pub const ATTEMPTS: u32 = 8;
+}
+
 impl Default for Backoff {
     fn default() -> Self {
-        Self { next: Duration::from_secs(2), left: 4 }
+        Self { next: Duration::from_millis(250), left: Self::ATTEMPTS - 1 }
     }
 }
 
@@ -32,8 +38,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn five_attempts_take_half_a_minute_of_waiting() {
-        let delays: Vec<u64> = Backoff::default().map(|delay| delay.as_secs()).collect();
-        assert_eq!(delays, [2, 4, 8, 16]);
+    fn all_attempts_take_half_a_minute_of_waiting() {
+        let delays: Vec<u128> = Backoff::default().map(|delay| delay.as_millis()).collect();
+        assert_eq!(delays, [250, 500, 1000, 2000, 4000, 8000, 16_000]);
     }
 }

@@ -1,6 +1,7 @@
 //! `step`: what should be true next, given what was recorded, what was just seen, and the time.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use jiff::{SignedDuration, Timestamp};
 use volsync_contract::{Counts, Direction, Outcome, Report};
@@ -18,8 +19,10 @@ pub const CONTINUOUS_FLOOR: SignedDuration = SignedDuration::from_secs(10);
 pub const BACK_OFF_FIRST: SignedDuration = SignedDuration::from_secs(10);
 /// The longest such wait, and the wait after a failure that will not pass by itself.
 pub const BACK_OFF_LONGEST: SignedDuration = SignedDuration::from_mins(10);
-/// How long until a shell looks again at a sync that cannot start yet.
-pub const BLOCKED_RECHECK: SignedDuration = SignedDuration::from_secs(10);
+/// How long until a shell looks again at a sync that cannot start yet: as long as it has waited
+/// already, within these. What is missing at first is often on its way.
+pub const BLOCKED_RECHECK: RangeInclusive<SignedDuration> =
+    SignedDuration::from_secs(1)..=SignedDuration::from_secs(10);
 /// How long until a shell looks again at work under way, should nothing else make it look.
 pub const RECHECK: SignedDuration = SignedDuration::from_secs(60);
 
@@ -268,8 +271,9 @@ impl Stepping<'_> {
             return self.in_progress(Want::Sync(plan));
         };
         self.blocked(why);
-        let look_again =
-            if self.replication.paused { None } else { Some(after(self.now, BLOCKED_RECHECK)) };
+        let waited = self.now.duration_since(plan.start);
+        let wait = waited.clamp(*BLOCKED_RECHECK.start(), *BLOCKED_RECHECK.end());
+        let look_again = if self.replication.paused { None } else { Some(after(self.now, wait)) };
         self.finish(Want::Nothing, look_again)
     }
 

@@ -372,9 +372,14 @@ fn a_blocked_sync_says_why_once_and_is_looked_at_again() {
     let world =
         Observation { blocked: Some("Secret keys does not exist".into()), ..Default::default() };
     let blocked = step(&replication, &Status::default(), &world, at(NOON));
-    assert_eq!((blocked.want.clone(), blocked.look_again), (Want::Nothing, Some(after_noon(10))));
+    assert_eq!((blocked.want.clone(), blocked.look_again), (Want::Nothing, Some(after_noon(1))));
     assert_eq!(condition(&blocked), ("False", "Error", "Secret keys does not exist"));
     assert_eq!(blocked.happenings.len(), 2);
+    let looks = |seconds: i64| {
+        let seen = step(&replication, &blocked.status, &world, after_noon(seconds)).look_again;
+        seen.unwrap().duration_since(after_noon(seconds)).as_secs()
+    };
+    assert_eq!([0, 1, 4, 10, 600].map(looks), [1, 1, 4, 10, 10]);
     let again = step(&replication, &blocked.status, &world, after_noon(10));
     assert_eq!((again.happenings.len(), &again.status), (0, &blocked.status));
     assert!(matches!(

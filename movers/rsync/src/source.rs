@@ -36,7 +36,8 @@ pub async fn run(task: &Task, source: &RsyncSource, context: &Context) -> Result
                 },
             });
         };
-        tracing::warn!("{error}; trying again in {} s (attempt {attempts} of 5)", delay.as_secs());
+        let (wait, all) = (delay.as_secs_f32(), Backoff::ATTEMPTS);
+        tracing::warn!("{error}; trying again in {wait} s (attempt {attempts} of {all})");
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = context.shutdown.requested() => return Err(Error::Interrupted),
