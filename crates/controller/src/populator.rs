@@ -31,7 +31,7 @@ use crate::build::snapshot::VolumeSnapshot;
 use crate::context::Context;
 use crate::error::{Asked, Error};
 use crate::events::Notice;
-use crate::run::api;
+use crate::run::{WatchAgain, api, is_expired};
 
 /// When to look again at something that nobody tells us of.
 const RECHECK: Duration = Duration::from_secs(30);
@@ -50,6 +50,7 @@ pub(crate) async fn run(
     let store = claims.store();
     claims
         .with_config(Config::default().concurrency(20))
+        .trigger_backoff(WatchAgain)
         .owns(
             api::<PersistentVolumeClaim>(client, place),
             watcher::Config::default().labels(keys::POPULATOR_PVC_FOR),
@@ -64,6 +65,7 @@ pub(crate) async fn run(
         .for_each(|result| async move {
             match result {
                 Ok(_) | Err(RunError::ReconcilerFailed(..) | RunError::ObjectNotFound(_)) => {}
+                Err(RunError::QueueError(error)) if is_expired(&error) => {}
                 Err(error) => tracing::warn!("populator: {error}; watching again"),
             }
         })
