@@ -25,7 +25,7 @@ impl Resting {
         }
         let resting = Arc::new(Self(Cluster::new("resting")?));
         scale(&resting.0, 0)?;
-        resting.0.until(60, |cluster| {
+        resting.0.until(180, |cluster| {
             let pods = cluster
                 .run(&["--namespace", "volsync-system", "get", "pods", "--output", "name"], None)?;
             Ok((!pods.trim().is_empty()).then(|| format!("there is still {pods}")))
