@@ -24,7 +24,8 @@ pub(crate) fn cluster(options: &ClusterOptions) -> Result<()> {
         ClusterVerb::LoadImages => {
             image::for_each_archive(|archive| script("import.sh", &[&archive.to_string_lossy()]))
         }
-        ClusterVerb::Install => script("install.sh", &[]),
+        // The only verb that another cluster's KUBECONFIG is meant for.
+        ClusterVerb::Install => run(&mut command("install.sh", &[])?),
         ClusterVerb::Check => script("check.sh", &[]),
         ClusterVerb::Sanity => {
             setup::setup(vec![Need::Cluster])?;
@@ -74,9 +75,16 @@ impl TestCluster {
     }
 }
 
-/// Runs a script of the cluster, which also finds what only root has on its path.
+/// Runs a script on the project's own cluster, whatever cluster the user works with.
 fn script(name: &str, arguments: &[&str]) -> Result<()> {
+    run(command(name, arguments)?.env_remove("KUBECONFIG"))
+}
+
+/// A script of the cluster, which also finds what only root has on its path.
+fn command(name: &str, arguments: &[&str]) -> Result<Command> {
     let script: PathBuf = repository::root().join("test-e2e/cluster").join(name);
     let path = std::env::join_paths(args::search_path())?;
-    run(Command::new(script).args(arguments).env("PATH", path))
+    let mut command = Command::new(script);
+    command.args(arguments).env("PATH", path);
+    Ok(command)
 }

@@ -146,6 +146,18 @@ const WANTED: &[Wanted] = {
             why: "builds the cluster's images",
         },
         Wanted {
+            program: "ip",
+            package: "iproute2",
+            needs: &[Cluster],
+            why: "makes the cluster's network",
+        },
+        Wanted {
+            program: "pgrep",
+            package: "procps",
+            needs: &[Cluster],
+            why: "finds the cluster's processes",
+        },
+        Wanted {
             program: "iptables",
             package: "iptables",
             needs: &[Cluster],
