@@ -109,6 +109,12 @@ pub(crate) async fn merge<T: Object>(
     let params =
         PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..Default::default() };
     let patched = api.patch(&object.name_any(), &params, &Patch::Merge(patch)).await;
+    if let Err(kube::Error::Api(status)) = &patched
+        && status.code == 404
+    {
+        // It was there a moment ago.
+        return Err(Error::Changed { what: named(object) });
+    }
     patched.asked(|| format!("change {}", named(object)))
 }
 

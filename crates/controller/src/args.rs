@@ -73,8 +73,8 @@ pub(crate) struct Args {
         hide_default_value = true
     )]
     watch_namespace: String,
-    /// This process, in the Lease.
-    #[arg(long, env = "HOSTNAME", default_value = "volsync-controller", hide = true)]
+    /// This process, in the Lease: no two are called the same.
+    #[arg(long, env = "HOSTNAME", default_value_t = a_name(), hide = true)]
     identity: String,
     #[command(flatten)]
     images: Images,
@@ -269,6 +269,11 @@ fn long_flags(args: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsSt
             Some(_) | None => arg,
         }
     })
+}
+
+/// Outside of a pod, which has a host name of its own.
+fn a_name() -> String {
+    format!("volsync-controller-{}", std::process::id())
 }
 
 /// What Go's `strconv.ParseBool` takes for a boolean.

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use crate::context::Context;
 use crate::error::{Asked, Error};
 use crate::kind::Owner;
 use crate::observe::has_ended;
+use crate::populator::PRIME_PREFIX;
 
 /// What a sync left that a clean-up removes. What is being removed already is not in here, except
 /// for pods that still run.
@@ -51,11 +53,14 @@ pub(crate) async fn leftovers(
 ) -> Result<Leftovers, Error> {
     let label = format!("{}={}", keys::CLEANUP, owner.uid);
     let mut jobs = list(&ctx.api::<Job>(&owner.namespace), &label).await?;
-    jobs.retain(|job| !is_terminating(job));
+    jobs.retain(|job| !is_terminating(job) && is_owned_by(job, &owner.uid));
     let mut claims = list(&ctx.api::<PersistentVolumeClaim>(&owner.namespace), &label).await?;
     let kept = names::destination_claim(&replication.method, &owner.name);
-    claims
-        .retain(|claim| !is_terminating(claim) && (plan.remove_volume || claim.name_any() != kept));
+    claims.retain(|claim| {
+        !is_terminating(claim)
+            && is_owned_by(claim, &owner.uid)
+            && (plan.remove_volume || claim.name_any() != kept)
+    });
     let label = format!("{}={}", keys::CREATED_BY, keys::CREATED_BY_VOLSYNC);
     let mut snapshots = list(&ctx.api::<VolumeSnapshot>(&owner.namespace), &label).await?;
     let keep = plan.keep_image.as_ref().filter(|image| image.kind == "VolumeSnapshot");
@@ -64,6 +69,13 @@ pub(crate) async fn leftovers(
             && is_owned_by(snapshot, &owner.uid)
             && keep.is_none_or(|keep| keep.name != snapshot.name_any())
     });
+    let mut removable = Vec::new();
+    for snapshot in snapshots {
+        if !is_promised(ctx, &snapshot, owner).await? {
+            removable.push(snapshot);
+        }
+    }
+    let snapshots = removable;
     let mut noted = None;
     if let Volume::Destination { claim, .. } = &replication.volume {
         let name = claim.as_ref().unwrap_or(&kept);
@@ -97,7 +109,7 @@ pub(crate) async fn clean_up(
     for snapshot in &leftovers.snapshots {
         if snapshot.labels().contains_key(keys::DO_NOT_DELETE) {
             relinquish(ctx, snapshot).await?;
-        } else if is_in_use(ctx, snapshot, owner).await? {
+        } else if has_other_owners(snapshot, owner) {
             let patch = json!({"metadata": {
                 "ownerReferences": owners_without(snapshot, &owner.uid)?,
                 "labels": {keys::CLEANUP: null},
@@ -115,14 +127,27 @@ pub(crate) async fn clean_up(
 }
 
 /// Whether somebody else owns the snapshot, or a volume is being populated from it. The mark of a claim
-/// that was deleted meanwhile does not count, as nobody is left to take it off.
-async fn is_in_use(ctx: &Context, snapshot: &VolumeSnapshot, owner: &Owner) -> Result<bool, Error> {
-    if snapshot.owner_references().iter().any(|other| other.uid != owner.uid) {
-        return Ok(true);
+/// Whether somebody else owns the snapshot as well, such as the prime of a claim that is populated from
+/// it, so that it does not stay for ever when we let go of it.
+fn has_other_owners(snapshot: &VolumeSnapshot, owner: &Owner) -> bool {
+    snapshot.owner_references().iter().any(|other| other.uid != owner.uid)
+}
+
+/// Whether a claim that still exists is about to be populated from the snapshot, which nobody else owns
+/// yet. It is removed once a later sync finds that no claim needs it.
+async fn is_promised(
+    ctx: &Context,
+    snapshot: &VolumeSnapshot,
+    owner: &Owner,
+) -> Result<bool, Error> {
+    let labels = snapshot.labels();
+    if labels.contains_key(keys::DO_NOT_DELETE) || has_other_owners(snapshot, owner) {
+        return Ok(false);
     }
-    let labels = snapshot.labels().keys();
-    let marks: Vec<&str> =
-        labels.filter_map(|key| key.strip_prefix(keys::VOLUME_POPULATOR_PVC_PREFIX)).collect();
+    let marks: Vec<&str> = labels
+        .keys()
+        .filter_map(|key| key.strip_prefix(keys::VOLUME_POPULATOR_PVC_PREFIX))
+        .collect();
     if marks.is_empty() {
         return Ok(false);
     }
@@ -132,12 +157,16 @@ async fn is_in_use(ctx: &Context, snapshot: &VolumeSnapshot, owner: &Owner) -> R
     Ok(claims.items.iter().filter_map(ResourceExt::uid).any(|uid| marks.contains(&uid.as_str())))
 }
 
-/// Gives a snapshot that the user wants to keep to the user: nothing of ours is left on it.
+/// Gives a snapshot that the user wants to keep to the user: nothing of ours is left on it, nor of a
+/// claim that is being populated from it.
 pub(crate) async fn relinquish(ctx: &Context, snapshot: &VolumeSnapshot) -> Result<(), Error> {
     let labels = snapshot.labels();
-    let ours = |kind: &str| kind == "ReplicationDestination" || kind == "ReplicationSource";
-    let owners: Vec<_> =
-        snapshot.owner_references().iter().filter(|owner| !ours(&owner.kind)).collect();
+    let ours = |owner: &&OwnerReference| match owner.kind.as_str() {
+        "ReplicationDestination" | "ReplicationSource" => true,
+        "PersistentVolumeClaim" => owner.name.starts_with(PRIME_PREFIX),
+        _ => false,
+    };
+    let owners: Vec<_> = snapshot.owner_references().iter().filter(|owner| !ours(owner)).collect();
     let changed = labels.contains_key(keys::CLEANUP)
         || labels.get(keys::CREATED_BY).is_some_and(|by| by == keys::CREATED_BY_VOLSYNC)
         || owners.len() != snapshot.owner_references().len();

@@ -37,9 +37,12 @@ pub(crate) async fn run(
         .await;
 }
 
-/// One that is being deleted already stays in its owner's hands.
+/// An image of a destination. One that is being deleted already stays in its owner's hands, and so does
+/// what a source is about to read.
 async fn give(snapshot: Arc<VolumeSnapshot>, ctx: Arc<Context>) -> Result<Action, Error> {
-    if !is_terminating(snapshot.as_ref()) {
+    let mut owners = snapshot.owner_references().iter();
+    let image = owners.any(|owner| owner.kind == "ReplicationDestination");
+    if image && !is_terminating(snapshot.as_ref()) {
         relinquish(&ctx, &snapshot).await?;
     }
     ctx.went_well(&snapshot.uid().unwrap_or_default());

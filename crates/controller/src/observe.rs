@@ -19,8 +19,8 @@ pub(crate) struct MoverObjects {
     pub(crate) job: Option<Job>,
     /// The pods of that Job.
     pub(crate) pods: Vec<Pod>,
-    /// Pods of earlier Jobs of this name that have not ended.
-    pub(crate) earlier: usize,
+    /// Pods that have not ended though their Job has, or is gone.
+    pub(crate) earlier: Vec<Pod>,
     /// Why the Job controller cannot make a pod, from its events.
     pub(crate) no_pod: Option<String>,
 }
@@ -29,12 +29,31 @@ impl MoverObjects {
     /// Sorts the pods by the Job that made them.
     pub(crate) fn new(job: Option<Job>, pods: Vec<Pod>) -> Self {
         let uid = job.as_ref().and_then(ResourceExt::uid);
-        let (pods, others): (Vec<Pod>, Vec<Pod>) = pods.into_iter().partition(|pod| {
+        let (pods, mut others): (Vec<Pod>, Vec<Pod>) = pods.into_iter().partition(|pod| {
             uid.is_some()
                 && pod.owner_references().iter().any(|owner| Some(&owner.uid) == uid.as_ref())
         });
-        let earlier = others.iter().filter(|pod| !has_ended(pod)).count();
+        // Before Kubernetes 1.31 a Job fails as soon as its pod is to end, which may take long.
+        if job.as_ref().is_some_and(|job| condition(job, "Failed").is_some()) {
+            others.extend(pods.iter().cloned());
+        }
+        let earlier = others.into_iter().filter(|pod| !has_ended(pod)).collect();
         Self { job, pods, earlier, no_pod: None }
+    }
+
+    /// Which pod of an earlier Job does not end, if that will not pass by itself.
+    pub(crate) fn lingering(&self, now: Timestamp) -> Option<String> {
+        let pod = self.earlier.first()?;
+        let end = pod.metadata.deletion_timestamp.as_ref()?;
+        if now.duration_since(end.0).as_secs() < POD_PATIENCE {
+            return None;
+        }
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+        Some(format!(
+            "Pod/{} of an earlier mover does not end; see whether node {} is ready, and delete the pod by force only if nothing runs there any more",
+            pod.name_any(),
+            node.unwrap_or("(none)")
+        ))
     }
 
     /// Whether a container of the mover was ever started.
@@ -315,6 +334,18 @@ mod tests {
             panic!("it is not said");
         };
         assert_eq!(says, format!("{pod} cannot be scheduled: 0/3 nodes are available"));
+    }
+
+    #[test]
+    fn a_pod_that_outlives_its_failed_job_is_waited_for_and_named() {
+        use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+        assert!(left(ended("Failed"), json!({"phase": "Failed"})).earlier.is_empty());
+        let mut objects = left(ended("Failed"), json!({"phase": "Running"}));
+        assert_eq!((objects.earlier.len(), objects.lingering(now())), (1, None));
+        objects.earlier[0].metadata.deletion_timestamp = Some(Time(now()));
+        assert_eq!(objects.lingering(now()), None);
+        objects.earlier[0].metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+        assert!(objects.lingering(now()).is_some_and(|said| said.contains("does not end")));
     }
 
     #[test]

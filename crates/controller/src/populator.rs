@@ -35,6 +35,8 @@ use crate::run::{WatchAgain, api, is_expired};
 
 /// When to look again at something that nobody tells us of.
 const RECHECK: Duration = Duration::from_secs(30);
+/// What the name of a claim begins with that is provisioned in the stead of another.
+pub(crate) const PRIME_PREFIX: &str = "vs-prime-";
 const SNAPSHOT_GROUP: &str = "snapshot.storage.k8s.io";
 
 /// Runs the populator until told to stop. With a namespace, only there.
@@ -155,7 +157,7 @@ impl<'a> Populating<'a> {
             destination,
             namespace: claim.namespace()?,
             name: claim.name_any(),
-            prime: format!("vs-prime-{uid}"),
+            prime: format!("{PRIME_PREFIX}{uid}"),
             in_use: format!("{}{uid}", keys::VOLUME_POPULATOR_PVC_PREFIX),
             uid,
         })

@@ -194,6 +194,7 @@ async fn pass<K: Kind>(
     let blocked = seen.blocked.as_ref();
     if let Some(blocked) = blocked
         && blocked.reason == events::SRC_PVC_TIMEOUT_WAITING_FOR_COPY_TRIGGER
+        && matches!(seen.observation.mover, MoverState::NotStarted)
     {
         step.status.latest_mover_status =
             Some(MoverSummary { result: Some(MoverResult::Failed), logs: blocked.message.clone() });
@@ -334,10 +335,15 @@ async fn see<K: Kind>(
         Ok(()) => {}
         Err(stop) => return stopped(seen, stop),
     }
-    if seen.objects.earlier > 0 {
+    if !seen.objects.earlier.is_empty() {
         // Two movers never write one volume.
         seen.ready = None;
         seen.look_again = Some(SOON);
+        if let Some(message) = seen.objects.lingering(now) {
+            seen.look_again = Some(UNTIL_STARTED);
+            seen.observation.blocked = Some(message.clone());
+            seen.blocked = Some(Blocked { reason: "TransferBlocked", message });
+        }
     }
     Ok(seen)
 }

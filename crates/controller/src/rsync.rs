@@ -96,22 +96,24 @@ async fn keys_of_this_end<K: Kind>(
         (Direction::Source, for_source.clone()),
         (Direction::Destination, for_destination.clone()),
     ];
-    let mut main = None;
+    let mut missing = Vec::new();
+    let mut there = None;
     for (end, secret_name) in &ends {
-        if find(making, secret_name, &needed(*end)).await?.is_some() {
-            continue;
+        match find(making, secret_name, &needed(*end)).await? {
+            Some(_) => there = Some(secret_name.as_str()),
+            None => missing.push((*end, secret_name)),
         }
-        let all = match main.take() {
-            Some(all) => all,
-            None => main_keys(making).await?,
-        };
-        let chosen = needed(*end)
-            .into_iter()
-            .filter_map(|key| Some((key.to_owned(), all.get(key)?.clone())))
-            .collect();
-        let wanted = secret::secret(making.owner, secret_name, chosen);
-        create(&making.ctx.api::<Secret>(&making.owner.namespace), &wanted).await?;
-        main = Some(all);
+    }
+    if !missing.is_empty() {
+        let all = main_keys(making, there).await?;
+        for (end, secret_name) in missing {
+            let chosen = needed(end)
+                .into_iter()
+                .filter_map(|key| Some((key.to_owned(), all.get(key)?.clone())))
+                .collect();
+            let wanted = secret::secret(making.owner, secret_name, chosen);
+            create(&making.ctx.api::<Secret>(&making.owner.namespace), &wanted).await?;
+        }
     }
     let (own, others) = match direction {
         Direction::Source => (for_source, for_destination),
@@ -121,12 +123,21 @@ async fn keys_of_this_end<K: Kind>(
     Ok(own)
 }
 
-/// The generated keys of both ends; generated now if there are none.
-async fn main_keys<K: Kind>(making: &Making<'_, K>) -> Result<BTreeMap<String, ByteString>, Stop> {
+/// The generated keys of both ends; generated now if there are none, unless `there` is a Secret that was
+/// made from others.
+async fn main_keys<K: Kind>(
+    making: &Making<'_, K>,
+    there: Option<&str>,
+) -> Result<BTreeMap<String, ByteString>, Stop> {
     let name = names::rsync_main_secret(making.owner.direction, &making.owner.name);
     let all = [keys::SOURCE, keys::SOURCE_PUB, keys::DESTINATION, keys::DESTINATION_PUB];
     if let Some(found) = find(making, &name, &all).await? {
         return Ok(found);
+    }
+    if let Some(there) = there {
+        return Err(Stop::blocked(format!(
+            "Secret {name} is gone, from which Secret {there} was made; delete that too to have new keys made, then give the other end its new Secret"
+        )));
     }
     // Seconds of computing, which must not keep others waiting.
     let generated = tokio::task::spawn_blocking(|| {

@@ -56,7 +56,24 @@ async fn an_image_that_the_user_keeps_becomes_the_users() {
 }
 
 #[tokio::test]
-async fn an_image_that_is_being_restored_is_only_let_go_of() {
+async fn a_kept_image_does_not_go_with_a_claim_that_is_populated_from_it() {
+    let mut cluster = superseding(|image| {
+        image["metadata"]["labels"]["volsync.backube/do-not-delete"] = "".into();
+        let prime = json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "name": "vs-prime-x", "uid": "uid-of-prime",
+        });
+        image["metadata"]["ownerReferences"].as_array_mut().unwrap().push(prime);
+    });
+    let mut prime = claim("vs-prime-x", "fast");
+    prime["metadata"]["uid"] = "uid-of-prime".into();
+    cluster.server.put("persistentvolumeclaims", prime);
+    cluster.sync::<ReplicationDestination>().await;
+    assert_eq!(older(&cluster).unwrap()["metadata"]["ownerReferences"], json!([]));
+}
+
+#[tokio::test]
+async fn an_image_that_a_claim_waits_for_is_kept_until_that_is_over() {
     let mut cluster = superseding(|image| {
         image["metadata"]["labels"]["volsync.backube/volpop-pvc-uid-of-restored"] =
             "restored".into();
@@ -65,8 +82,8 @@ async fn an_image_that_is_being_restored_is_only_let_go_of() {
     restored["metadata"]["uid"] = "uid-of-restored".into();
     cluster.server.put("persistentvolumeclaims", restored);
     cluster.sync::<ReplicationDestination>().await;
-    let kept = older(&cluster).unwrap();
-    assert_eq!(kept["metadata"]["ownerReferences"], json!([]));
+    let owners = older(&cluster).unwrap()["metadata"]["ownerReferences"].clone();
+    assert_eq!(owners.as_array().unwrap().len(), 1, "it would stay for ever without an owner");
 }
 
 #[tokio::test]

@@ -38,6 +38,17 @@ async fn a_secret_that_is_missing_is_waited_for() {
 }
 
 #[tokio::test]
+async fn keys_that_would_not_match_are_not_made() {
+    let mut cluster = snapshot_source();
+    cluster.server.remove("secrets", NAMESPACE, "volsync-rsync-src-main-photos");
+    let half = keys_secret("volsync-rsync-src-dest-photos", Some("photos"));
+    cluster.server.put("secrets", half);
+    let message = blocked::<ReplicationSource>(&mut cluster).await;
+    let main = "Secret volsync-rsync-src-main-photos is gone";
+    assert!(message.starts_with(main) && message.contains("volsync-rsync-src-dest-photos"));
+}
+
+#[tokio::test]
 async fn all_that_is_missing_is_named_at_once() {
     let mut cluster = direct_source();
     cluster.server.remove("secrets", NAMESPACE, "keys");
