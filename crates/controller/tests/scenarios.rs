@@ -69,6 +69,7 @@ scenarios! {
     a_block_volume_is_refused_with_words: "cluster-block",
     claims_that_wait_are_populated_and_one_deleted_leaves_nothing: "cluster-populator",
     a_temporary_volume_leaves_its_image_only: "cluster-temporary",
+    a_mover_that_runs_is_paused_and_goes_on: "cluster-paused",
     what_belongs_to_others_is_left_alone: "cluster-foreign",
     what_another_release_left_is_adopted: "cluster-adoption",
 }

@@ -200,7 +200,7 @@ fn a_claim_deleted_in_the_middle_of_its_sync_is_missed_at_the_next() {
 }
 
 #[test]
-fn keys_that_change_in_the_middle_of_a_sync_do_not_end_it() {
+fn a_secret_that_is_written_to_in_the_middle_of_a_sync_does_not_end_it() {
     run("keys", |pair| {
         let tag = pair.ask()?;
         pair.cluster.until(60, |cluster| {
