@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Asked, Error};
 
-/// Who we are to server-side apply.
+/// Who we are in the managed fields of what we write.
 pub(crate) const FIELD_MANAGER: &str = "volsync-controller";
 
 /// An object that lives in a namespace and is known at compile time.
