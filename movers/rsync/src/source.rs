@@ -1,12 +1,13 @@
 //! The whole source side: open the volume, connect, send, and try again while that can help.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use volsync_contract::{Outcome, Report, RsyncSource, Task};
 use volsync_mover::{Backoff, Context, Root};
 
 use crate::error::Error;
 use crate::native;
+use crate::ssh::Pace;
 use crate::ssh::client::{self, Target};
 use crate::ssh::keys::SourceKeys;
 
@@ -20,7 +21,8 @@ pub async fn run(task: &Task, source: &RsyncSource, context: &Context) -> Result
     let mut delays = Backoff::default();
     loop {
         attempts += 1;
-        let error = match attempt(task, &root, &target, &keys, context).await {
+        let pace = Pace { connect: patience(attempts), ..Pace::default() };
+        let error = match attempt(task, &root, &target, &keys, pace, context).await {
             Ok(report) => return Ok(report),
             Err(error) => error,
         };
@@ -45,15 +47,24 @@ pub async fn run(task: &Task, source: &RsyncSource, context: &Context) -> Result
     }
 }
 
+/// How long an attempt waits for a connection. The address of a destination that has just started may
+/// still lead to the one before it, which answers no more: then only a new connection gets through, so
+/// the first attempts give up soon. A slow network gets its time later.
+fn patience(attempt: u32) -> Duration {
+    const FIRST: Duration = Duration::from_secs(3);
+    FIRST.saturating_mul(1 << attempt.saturating_sub(1).min(8)).min(Pace::default().connect)
+}
+
 async fn attempt(
     task: &Task,
     root: &Root,
     target: &Target,
     keys: &SourceKeys,
+    pace: Pace,
     context: &Context,
 ) -> Result<Report, Error> {
     let stream = tokio::select! {
-        stream = client::connect(target, keys) => stream?,
+        stream = client::connect_with(target, keys, pace) => stream?,
         () = context.shutdown.requested() => return Err(Error::Interrupted),
     };
     tracing::info!(peer = stream.peer, "connected to the destination");
@@ -75,4 +86,15 @@ async fn attempt(
         report.skipped = ours.skipped;
     }
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_attempts_do_not_wait_long_and_the_last_do() {
+        let seconds: Vec<u64> = (1..=6).map(|attempt| patience(attempt).as_secs()).collect();
+        assert_eq!(seconds, [3, 6, 12, 24, 30, 30]);
+    }
 }

@@ -48,6 +48,8 @@ pub(crate) fn preferred() -> russh::Preferred {
 /// Times and limits of a connection; the defaults are meant for everything but tests.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
+    /// How long each address of the peer is given to accept a connection.
+    pub connect: Duration,
     /// After so long without a word the peer is asked whether it still lives.
     pub keepalive: Duration,
     /// After so long without a word the peer is gone.
@@ -59,6 +61,7 @@ pub struct Pace {
 impl Default for Pace {
     fn default() -> Self {
         Self {
+            connect: Duration::from_secs(30),
             keepalive: Duration::from_secs(30),
             silence: Duration::from_secs(120),
             rekey_bytes: None,

@@ -14,8 +14,6 @@ use super::{
     Stream, USER, WINDOW, WriteHalf, preferred, wire,
 };
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Where the destination is.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -85,7 +83,7 @@ pub async fn connect_with(target: &Target, keys: &SourceKeys, pace: Pace) -> Res
     let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
     for candidate in addresses {
         let connecting = tokio::net::TcpStream::connect(candidate);
-        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+        match tokio::time::timeout(pace.connect, connecting).await {
             Ok(Ok(socket)) => return handshake(socket, candidate.to_string(), keys, pace).await,
             Ok(Err(error)) => last = error,
             Err(_) => last = std::io::ErrorKind::TimedOut.into(),
