@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use kube::ResourceExt;
-use volsync_contract::{Outcome, Report};
+use volsync_contract::{Outcome, Report, Retry};
 use volsync_replication::MoverState;
 
-use crate::build::job::{FINGERPRINT, attempt_of, run_of};
+use crate::build::job::{FINGERPRINT, REPORT, attempt_of, run_of};
 
 /// A pod that waits is only said to be stuck after this many seconds: volumes take their time.
 pub(crate) const POD_PATIENCE: i64 = 15;
@@ -139,9 +139,31 @@ impl MoverObjects {
         (terminated.exit_code == 0).then_some((report, ended))
     }
 
-    /// The report the mover left, if it is one.
+    /// The report the mover left, if it is one; that of a pod that is gone is kept on its Job.
     fn report(&self) -> Option<Report> {
-        Report::from_json(self.terminated()?.message.as_ref()?.trim()).ok()
+        let kept = self.job.as_ref().and_then(|job| job.annotations().get(REPORT));
+        let left = || self.terminated()?.message.as_ref();
+        Report::from_json(kept.or_else(left)?.trim()).ok()
+    }
+
+    /// What is to be kept on the Job of a mover that ended as `state` says; `None`: it is kept, or the
+    /// mover has not ended.
+    pub(crate) fn to_keep(&self, state: &MoverState) -> Option<Report> {
+        if self.job.as_ref()?.annotations().contains_key(REPORT) {
+            return None;
+        }
+        match state {
+            MoverState::NotStarted | MoverState::Running { .. } => None,
+            MoverState::Succeeded { report, .. } => Some(report.clone()),
+            MoverState::Failed { report: Some(report), .. }
+                if report.outcome != Outcome::Complete =>
+            {
+                Some(report.clone())
+            }
+            MoverState::Failed { message, .. } => {
+                Some(Report::failed(Retry::Transient, message.as_str(), ""))
+            }
+        }
     }
 
     /// What is known of a failure without a report.

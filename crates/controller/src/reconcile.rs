@@ -27,7 +27,7 @@ use volsync_volume::CopyMethod;
 
 use crate::access::service_account;
 use crate::apply::{create, delete, get, is_owned_by, is_terminating, list, merge, named};
-use crate::build::job::{self, DataVolume, MoverJob, Ssh, attempt_of};
+use crate::build::job::{self, DataVolume, MoverJob, Ssh};
 use crate::build::snapshot::{VolumeSnapshot, snapshot};
 use crate::clean_up::{Leftovers, clean_up, leftovers};
 use crate::context::Context;
@@ -305,6 +305,9 @@ async fn see<K: Kind>(
     }
     seen.observation.mover = seen.objects.state(now);
     seen.observation.leftovers = true;
+    if let Err(error) = keep_report(ctx, owner, &mut seen, &plan).await {
+        return stopped(seen, error.into());
+    }
     // What a mover has moved gets its image all the same.
     if replication.paused && !matches!(seen.observation.mover, MoverState::Succeeded { .. }) {
         return Ok(seen);
@@ -321,7 +324,7 @@ async fn see<K: Kind>(
         }
         MoverState::Succeeded { .. } => {
             tell_of_clone(&making, &plan).await?;
-            image(&making, &plan).await.map(|image| {
+            image(&making, &plan, &seen.objects).await.map(|image| {
                 seen.observation.image = image;
             })
         }
@@ -408,6 +411,36 @@ async fn mover_objects(ctx: &Context, owner: &Owner, name: &str) -> Result<Mover
     Ok(objects)
 }
 
+/// Keeps the report of a mover that ended on its Job if it may be looked at again: its pod can be
+/// removed at any time.
+async fn keep_report(
+    ctx: &Context,
+    owner: &Owner,
+    seen: &mut Seen,
+    plan: &SyncPlan,
+) -> Result<(), Error> {
+    let again = match &seen.observation.mover {
+        MoverState::NotStarted | MoverState::Running { .. } => false,
+        MoverState::Succeeded { .. } => has_snapshot(plan),
+        MoverState::Failed { .. } => true,
+    };
+    if let Some(job) = seen.objects.job.as_ref().filter(|_| again)
+        && let Some(report) = seen.objects.to_keep(&seen.observation.mover)
+    {
+        let patch = json!({"metadata": {"annotations": {job::REPORT: report.to_json()}}});
+        seen.objects.job = Some(merge(&ctx.api(&owner.namespace), job, patch).await?);
+    }
+    Ok(())
+}
+
+/// Whether the image is a snapshot, which takes a while.
+fn has_snapshot(plan: &SyncPlan) -> bool {
+    match &plan.volume {
+        Volume::Destination { options, .. } => options.copy_method != CopyMethod::Direct,
+        Volume::Source { .. } | Volume::External => false,
+    }
+}
+
 /// Whether a mover that has not begun was made for another plan, or is one that ours cannot talk to.
 fn must_be_replaced(objects: &MoverObjects, plan: &SyncPlan) -> bool {
     objects.is_foreign()
@@ -439,8 +472,13 @@ async fn prepare<K: Kind>(
     Ok(Ready { data, account, ssh })
 }
 
-/// The image a destination makes once its mover has succeeded.
-async fn image<K: Kind>(making: &Making<'_, K>, plan: &SyncPlan) -> Result<ImageState, Stop> {
+/// The image a destination makes once its mover has succeeded. It is named after when that mover was
+/// made, so that it is never one of what an earlier attempt has written.
+async fn image<K: Kind>(
+    making: &Making<'_, K>,
+    plan: &SyncPlan,
+    mover: &MoverObjects,
+) -> Result<ImageState, Stop> {
     let Volume::Destination { options, .. } = &plan.volume else {
         return Ok(ImageState::NotNeeded);
     };
@@ -450,7 +488,8 @@ async fn image<K: Kind>(making: &Making<'_, K>, plan: &SyncPlan) -> Result<Image
     }
     let api = making.ctx.api::<VolumeSnapshot>(&making.owner.namespace);
     let class = options.snapshot_class.as_deref();
-    let mut name = names::destination_snapshot(&claim, plan.start);
+    let made = mover.job.as_ref().and_then(ResourceExt::creation_timestamp);
+    let mut name = names::destination_snapshot(&claim, made.map_or(plan.start, |made| made.0));
     let found = match making.begun_snapshot(&claim, plan.start).await? {
         Some(begun) => Some(begun),
         None => get(&api, &name).await?.map(|found| making.ours_or_kept(found)).transpose()?,
@@ -532,13 +571,13 @@ async fn carry_out<K: Kind>(
                 }
                 (_, job) => {
                     let Some(ready) = &seen.ready else { return Ok(Done::Nothing) };
-                    let attempt = match (&seen.observation.mover, job) {
-                        (MoverState::Failed { .. }, Some(failed)) => {
-                            delete(&jobs, failed).await?;
-                            attempt_of(failed).saturating_add(1)
-                        }
-                        (_, _) => 1,
-                    };
+                    if let (MoverState::Failed { .. }, Some(failed)) =
+                        (&seen.observation.mover, job)
+                    {
+                        delete(&jobs, failed).await?;
+                    }
+                    // The Job that failed may be gone for long.
+                    let attempt = step.status.failed_attempts().saturating_add(1);
                     start(ctx, owner, live, plan, ready, attempt).await?;
                     tracing::debug!(name = owner.name, %now, attempt, "a mover was started");
                     Ok(Done::Nothing)

@@ -304,7 +304,8 @@ impl Stepping<'_> {
             after(ended, back_off(attempts, permanent))
         };
         let first_line = message.lines().next().unwrap_or_default().to_owned();
-        let summary = self.summary(MoverResult::Failed, format!("attempt {attempts}: {message}"));
+        let limit = self.replication.mover_log_bytes;
+        let summary = MoverSummary::failed_attempt(attempts, &message, limit);
         if self.status.latest_mover_status.as_ref() != Some(&summary) {
             self.status.latest_mover_status = Some(summary);
             self.happenings.push(Happening::MoverFailed {
@@ -347,7 +348,9 @@ impl Stepping<'_> {
         self.status.last_manual_sync = tag;
         self.status.last_sync_start_time = None;
         let logs = success_logs(&plan.method, report);
-        self.status.latest_mover_status = Some(self.summary(MoverResult::Successful, logs));
+        let limit = self.replication.mover_log_bytes;
+        let summary = MoverSummary::new(MoverResult::Successful, &logs, limit);
+        self.status.latest_mover_status = Some(summary);
         plan.maintenance.record(self.replication, end, &mut self.status.restic);
         if let ImageState::Ready(image) = &self.seen.image
             && self.replication.direction == Direction::Destination
@@ -362,20 +365,14 @@ impl Stepping<'_> {
         let message = told(report);
         self.status.next_sync_time = self.slot_after_end();
         self.status.last_sync_start_time = None;
-        self.status.latest_mover_status = Some(self.summary(MoverResult::Failed, message.clone()));
+        let limit = self.replication.mover_log_bytes;
+        let summary = MoverSummary::new(MoverResult::Failed, &message, limit);
+        self.status.latest_mover_status = Some(summary);
         self.happenings.push(Happening::SyncIncomplete {
             message: message.lines().next().unwrap_or_default().to_owned(),
             next: self.status.next_sync_time,
         });
         self.come_to_rest(&Synchronizing::Error(message))
-    }
-
-    /// How a mover ended, and as much of what it said as is to be kept.
-    fn summary(&self, result: MoverResult, mut logs: String) -> MoverSummary {
-        if let Some(limit) = self.replication.mover_log_bytes {
-            logs.truncate(logs.floor_char_boundary(limit));
-        }
-        MoverSummary { result: Some(result), logs }
     }
 
     fn slot_after_end(&self) -> Option<Timestamp> {

@@ -87,9 +87,9 @@ pub fn destination_claim(method: &Method, name: &str) -> String {
     }
 }
 
-/// The snapshot of a destination's volume, for a sync that started at `start`.
-pub fn destination_snapshot(claim: &str, start: jiff::Timestamp) -> String {
-    format!("{claim}-{}", start.strftime("%Y%m%d%H%M%S"))
+/// The snapshot of a destination's volume, as of `time`: when its sync or its mover started.
+pub fn destination_snapshot(claim: &str, time: jiff::Timestamp) -> String {
+    format!("{claim}-{}", time.strftime("%Y%m%d%H%M%S"))
 }
 
 /// The cache of a restic mover.

@@ -119,6 +119,19 @@ pub struct ResticStatus {
 }
 
 impl Status {
+    /// How many attempts of the sync under way have failed. The words for the last of them begin with
+    /// its number, so that the count outlives the movers themselves.
+    pub fn failed_attempts(&self) -> u32 {
+        let last = self.latest_mover_status.as_ref().filter(|last| {
+            self.last_sync_start_time.is_some() && last.result == Some(MoverResult::Failed)
+        });
+        let number = last.and_then(|last| {
+            let (number, _) = last.logs.strip_prefix(ATTEMPT)?.split_once(':')?;
+            number.parse().ok()
+        });
+        number.unwrap_or(0)
+    }
+
     /// What a source's status says.
     pub fn from_source(status: &ReplicationSourceStatus) -> Self {
         let restic = status.restic.clone().unwrap_or_default();
@@ -204,7 +217,21 @@ impl Status {
     }
 }
 
+/// What the words for a failed attempt begin with, before its number.
+const ATTEMPT: &str = "attempt ";
+
 impl MoverSummary {
+    /// An attempt that failed, with as much of what was said as is to be kept.
+    pub(crate) fn failed_attempt(attempt: u32, said: &str, limit: Option<usize>) -> Self {
+        let logs = format!("{ATTEMPT}{attempt}: {}", cut(said, limit));
+        Self { result: Some(MoverResult::Failed), logs }
+    }
+
+    /// How a mover ended, with as much of what it said as is to be kept.
+    pub(crate) fn new(result: MoverResult, said: &str, limit: Option<usize>) -> Self {
+        Self { result: Some(result), logs: cut(said, limit).to_owned() }
+    }
+
     fn from_api(status: &MoverStatus) -> Self {
         let result = status.result.map(|result| match result {
             volsync_api::v1alpha1::MoverResult::Successful => MoverResult::Successful,
@@ -220,6 +247,10 @@ impl MoverSummary {
         });
         MoverStatus { result, logs: Some(self.logs.clone()).filter(|logs| !logs.is_empty()) }
     }
+}
+
+fn cut(text: &str, limit: Option<usize>) -> &str {
+    limit.map_or(text, |limit| text.get(..text.floor_char_boundary(limit)).unwrap_or(text))
 }
 
 fn time_of(time: Option<&Time>) -> Option<Timestamp> {

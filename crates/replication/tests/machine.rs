@@ -254,7 +254,7 @@ fn a_changed_manifest_is_tried_at_once() {
 #[test]
 fn what_is_kept_of_a_movers_words_is_cut_between_characters_and_still_known_next_time() {
     let mut replication = source(On::Nothing);
-    replication.mover_log_bytes = Some("attempt 1: caf\u{e9}".len() - 1);
+    replication.mover_log_bytes = Some("caf\u{e9}".len() - 1);
     let (status, run) = started(&replication);
     let report = Some(Report::failed(Retry::Transient, "caf\u{e9} is closed", ""));
     let ended = after_noon(5);
@@ -265,6 +265,22 @@ fn what_is_kept_of_a_movers_words_is_cut_between_characters_and_still_known_next
     assert!(condition(&told).2.starts_with("caf\u{e9} is closed\n"));
     assert_eq!(told.happenings.len(), 1);
     assert!(step(&replication, &told.status, &world, after_noon(7)).happenings.is_empty());
+}
+
+#[test]
+fn failed_attempts_are_counted_in_the_status_until_their_sync_ends() {
+    let mut replication = source(On::Manual("one"));
+    replication.mover_log_bytes = Some(0);
+    let (status, run) = started(&replication);
+    assert_eq!(status.failed_attempts(), 0);
+    let seen = failed(&run, 12, Retry::Transient, after_noon(5));
+    let told = step(&replication, &status, &seen, after_noon(6));
+    assert_eq!(told.status.failed_attempts(), 12);
+    // Its Job is gone and the next could not be made.
+    let again = step(&replication, &told.status, &nothing_seen(), after_noon(7));
+    assert_eq!(again.status.failed_attempts(), 12);
+    let done = step(&replication, &again.status, &succeeded(&run, after_noon(9)), after_noon(9));
+    assert_eq!(done.status.failed_attempts(), 0);
 }
 
 #[test]

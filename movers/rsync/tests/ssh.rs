@@ -294,9 +294,8 @@ async fn nobody_listening_is_transient() {
 #[tokio::test]
 async fn an_address_that_swallows_connections_is_given_up() {
     let keys = Keys::ed25519();
-    let address: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind(address).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     // The kernel answers as many connections as fit into the queue, and one more.
     let full = socket.listen(1).unwrap();
     let address = full.local_addr().unwrap();
@@ -307,7 +306,8 @@ async fn an_address_that_swallows_connections_is_given_up() {
         queue.push(connected.unwrap());
     }
     let pace = Pace { connect: Duration::from_millis(300), ..Pace::default() };
-    let connecting = connect_with(&target(address), &keys.source(), pace);
+    let (target, source) = (target(address), keys.source());
+    let connecting = connect_with(&target, &source, pace);
     let error = timeout(Duration::from_secs(2), connecting).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::Connect { .. }), "{error}");
     assert_eq!(error.retry(), Retry::Transient);

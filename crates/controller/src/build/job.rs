@@ -25,6 +25,8 @@ pub(crate) const MANUAL_TAG: &str = "volsync.backube/manual-tag";
 pub(crate) const FINGERPRINT: &str = "volsync.backube/fingerprint";
 /// Annotation: which attempt of its sync a mover is, from 1.
 pub(crate) const ATTEMPT: &str = "volsync.backube/attempt";
+/// Annotation: the report of a mover that has ended, kept as its pod may be removed at any time.
+pub(crate) const REPORT: &str = "volsync.backube/report";
 
 /// The path of a device in a mover's pod.
 const DEVICE: &str = "/dev/block";

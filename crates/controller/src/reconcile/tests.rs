@@ -1,5 +1,6 @@
 //! Whole syncs against an API server in memory: what is written, in which order, and nothing twice.
 
+mod attempts;
 mod blocked;
 mod faults;
 mod manifests;
@@ -222,6 +223,7 @@ async fn a_failed_mover_is_told_of_and_gets_another_attempt() {
         "POST rolebindings/volsync-src-photos",
         "POST jobs/volsync-rsync-src-photos",
         "POST events/TransferStarted",
+        "PATCH jobs/volsync-rsync-src-photos",
         "POST events/TransferFailed",
         "PATCH replicationsources/photos/status",
         "DELETE jobs/volsync-rsync-src-photos",
@@ -278,6 +280,7 @@ async fn a_destination_keeps_its_newest_image_alone() {
         "PATCH replicationdestinations/mirror/status",
         "POST jobs/volsync-rsync-dst-mirror",
         "POST events/TransferStarted",
+        "PATCH jobs/volsync-rsync-dst-mirror",
         "POST volumesnapshots/volsync-mirror-dst-TIME",
         "POST events/VolumeSnapshotCreated",
         "POST events/TransferCompleted",

@@ -14,6 +14,8 @@ use super::{
     Stream, USER, WINDOW, WriteHalf, preferred, wire,
 };
 
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Where the destination is.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -135,7 +137,7 @@ async fn handshake(
         channel.request_subsystem(true, SUBSYSTEM).await.map_err(failed)?;
         Ok((handle, channel))
     };
-    let (handle, channel) = tokio::time::timeout(CONNECT_TIMEOUT, opening)
+    let (handle, channel) = tokio::time::timeout(HANDSHAKE_TIMEOUT, opening)
         .await
         .map_err(|_| failed(russh::Error::ConnectionTimeout))??;
     let (read, write) = channel.split();

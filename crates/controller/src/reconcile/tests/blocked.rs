@@ -149,12 +149,13 @@ async fn somebody_elses_objects_are_neither_used_nor_changed() {
 
 #[tokio::test]
 async fn an_image_of_another_destination_is_not_taken_for_its_own() {
-    let cluster = snapshot_destination();
-    cluster.server.remove("volumesnapshots", NAMESPACE, "volsync-mirror-dst-20240506070809");
-    cluster.edit::<ReplicationDestination>(|mirror| {
-        mirror["status"] = json!({"lastSyncStartTime": "2024-05-06T07:08:09Z"});
+    let mut cluster = snapshot_destination();
+    until_the_mover_is::<ReplicationDestination>(&mut cluster, RUNNING).await;
+    cluster.server.edit("jobs", NAMESPACE, "volsync-rsync-dst-mirror", |job| {
+        job["metadata"]["creationTimestamp"] = "2024-05-07T00:00:00Z".into();
     });
     let mut other = previous_image();
+    other["metadata"]["name"] = "volsync-mirror-dst-20240507000000".into();
     other["metadata"]["ownerReferences"][0]["uid"] = "uid-of-other".into();
     cluster.server.put("namespaces", json!({"metadata": {"name": "x", "uid": "uid-of-other"}}));
     is_blocked_by::<ReplicationDestination>(cluster, "volumesnapshots", other).await;
