@@ -8,6 +8,7 @@ pub(crate) mod security_context_constraints;
 pub(crate) mod service;
 pub(crate) mod service_account;
 pub(crate) mod snapshot;
+pub(crate) mod volume_populator;
 
 #[cfg(test)]
 mod tests;

@@ -110,11 +110,7 @@ impl Leadership {
     async fn try_hold(&mut self) -> Result<bool, Error> {
         let now = MicroTime(Timestamp::now());
         let Some(mut lease) = self.read().await? else {
-            let lease = Lease {
-                metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() },
-                spec: Some(self.held(now.clone(), now, 0)),
-            };
-            let created = self.api.create(&PostParams::default(), &lease).await;
+            let created = self.api.create(&PostParams::default(), &self.first(now)).await;
             created.asked(|| format!("create Lease {NAME}"))?;
             return Ok(true);
         };
@@ -153,6 +149,14 @@ impl Leadership {
                 self.seen = Some((spec.clone(), Instant::now()));
                 false
             }
+        }
+    }
+
+    /// The Lease where there was none.
+    fn first(&self, now: MicroTime) -> Lease {
+        Lease {
+            metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() },
+            spec: Some(self.held(now.clone(), now, 0)),
         }
     }
 

@@ -8,11 +8,12 @@ use std::time::Duration;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client, ResourceExt};
-use serde_json::{Value, json};
-use volsync_api::{GROUP, keys};
+use serde_json::Value;
+use volsync_api::keys;
 
 use crate::apply::{FIELD_MANAGER, covers};
 use crate::build::security_context_constraints::constraints;
+use crate::build::volume_populator::volume_populator;
 use crate::context::Context;
 use crate::error::{Asked, Error};
 
@@ -32,7 +33,7 @@ pub(crate) async fn run(ctx: Arc<Context>, stop: impl Future<Output = ()> + Send
     let (client, scc_name) = (&ctx.client, ctx.settings.scc_name.as_str());
     let both = futures::future::join(
         until_registered(|| privileged_mover(client, scc_name)),
-        until_registered(|| volume_populator(client)),
+        until_registered(|| populator(client)),
     );
     futures::future::select(std::pin::pin!(both), std::pin::pin!(stop)).await;
 }
@@ -103,22 +104,14 @@ fn without_metadata(mut object: Value) -> Value {
 }
 
 /// Tells the cluster that this kind of data source has a populator. Claims are populated all the same.
-async fn volume_populator(client: &Client) -> Result<Registered, Error> {
+async fn populator(client: &Client) -> Result<Registered, Error> {
     let kind = GroupVersionKind::gvk("populator.storage.k8s.io", "v1beta1", "VolumePopulator");
     let kind = ApiResource::from_gvk_with_plural(&kind, "volumepopulators");
     if !is_served(client, &kind).await? {
         return Ok(Registered::NotServed);
     }
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
-    let wanted = json!({
-        "apiVersion": kind.api_version,
-        "kind": kind.kind,
-        "metadata": {
-            "name": keys::VOLUME_POPULATOR_NAME,
-            "labels": {keys::CREATED_BY: keys::CREATED_BY_VOLSYNC},
-        },
-        "sourceKind": {"group": GROUP, "kind": "ReplicationDestination"},
-    });
+    let wanted = volume_populator();
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let applied = api.patch(keys::VOLUME_POPULATOR_NAME, &params, &Patch::Apply(&wanted)).await;
     applied.asked(|| format!("register VolumePopulator {}", keys::VOLUME_POPULATOR_NAME))?;

@@ -1,11 +1,4 @@
-//! Every builder's objects, held to what stands in `golden/` and was checked against the
-//! specification of names, labels, annotations, ports and privileges.
-//!
-//! After a wanted change: `UPDATE_GOLDEN=1 cargo test --package volsync-controller golden`, and read
-//! the difference.
-
-use std::fs;
-use std::path::PathBuf;
+//! Every builder's objects, held to what stands in `golden/`.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -17,7 +10,11 @@ use volsync_replication::{ResticStatus, Rsync, SyncPlan};
 use volsync_volume::{AccessMode, NewVolume, Origin, VolumeMode};
 
 use super::job::{self, DataVolume, MoverJob, Placement, Ssh};
-use super::{claim, secret, security_context_constraints, service, service_account, snapshot};
+use super::{
+    claim, secret, security_context_constraints, service, service_account, snapshot,
+    volume_populator,
+};
+use crate::fixtures::golden;
 use crate::kind::{Kind, Owner};
 
 const UID: &str = "6c1c2f5e-2d0b-4d2e-9a57-0d8f3f7b1a11";
@@ -80,18 +77,6 @@ fn mover<K: Kind>(object: &K, data: DataVolume, ssh: &Ssh, debug: bool) -> impl 
     )
 }
 
-/// Compares what a builder made with the file of that name.
-fn golden(name: &str, made: &impl Serialize) {
-    let file =
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(format!("{name}.json"));
-    let made = serde_json::to_string_pretty(&serde_json::to_value(made).unwrap()).unwrap() + "\n";
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&file, &made).unwrap();
-    }
-    let wanted = fs::read_to_string(&file).unwrap_or_default();
-    assert!(made == wanted, "{} says otherwise; this was made:\n{made}", file.display());
-}
-
 #[test]
 fn golden_job_of_a_source() {
     let ssh = Ssh { keys: "keys".into(), address: "mirror.example.org".into(), port: 2222 };
@@ -148,6 +133,11 @@ fn golden_service_account() {
 fn golden_security_context_constraints() {
     let made = security_context_constraints::constraints("volsync-privileged-mover");
     golden("security-context-constraints", &made);
+}
+
+#[test]
+fn golden_volume_populator() {
+    golden("volume-populator", &volume_populator::volume_populator());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, advance, timeout};
 
 use super::*;
-use crate::fixtures::{ApiServer, Fault, REFUSAL};
+use crate::fixtures::{ApiServer, Fault, REFUSAL, golden};
 
 fn candidate(server: &ApiServer, identity: &str) -> Leadership {
     Leadership::new(server.client(), "volsync-system", identity.to_owned())
@@ -119,4 +119,10 @@ async fn what_is_not_permitted_is_named() {
     );
     advance(Duration::from_secs(1)).await;
     assert!(leads_within(&mut candidate(&server, "a"), Duration::from_secs(1)).await);
+}
+
+#[tokio::test]
+async fn golden_lease() {
+    let leader = candidate(&ApiServer::default(), "volsync-6d5f9c7b8-x2x4q");
+    golden("lease", &leader.first(MicroTime("2024-05-06T07:08:09.123456Z".parse().unwrap())));
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fixtures::{Cluster, Fault, NAMESPACE, claim, destination, previous_image};
+use crate::fixtures::{Cluster, Fault, NAMESPACE, claim, destination, golden, previous_image};
 
 const FAULTS: [Fault; 9] = [
     Fault::Refused(403),
@@ -244,4 +244,20 @@ async fn a_late_class_waits_for_its_node() {
     let annotations = prime(&cluster).unwrap()["metadata"]["annotations"].clone();
     assert_eq!(annotations["volume.kubernetes.io/selected-node"], "node7");
     restore(&mut cluster).await;
+}
+
+#[tokio::test]
+async fn golden_prime_claim() {
+    let cluster = restoring();
+    let mut restored: PersistentVolumeClaim =
+        serde_json::from_value(restored(&cluster).unwrap()).unwrap();
+    let made = |restored: &PersistentVolumeClaim, node: &str| {
+        let populating = Populating::new(&cluster.context, restored, "mirror").unwrap();
+        populating.prime_claim("volsync-mirror-dst-20240506070809", node.to_owned())
+    };
+    golden("claim-prime", &made(&restored, ""));
+    // A class that binds late, a block volume, and a name that is no label.
+    restored.metadata.name = Some("restored".repeat(10));
+    restored.spec.as_mut().unwrap().volume_mode = Some("Block".to_owned());
+    golden("claim-prime-on-a-node", &made(&restored, "node7"));
 }
