@@ -30,7 +30,7 @@ macro_rules! scenarios {
             let folders = std::fs::read_dir(folder()).expect("the scenarios are there");
             $(if let Err(error) = Scenario::read(&folder().join($name)) { panic!("{error:#}"); })*
             let found = folders.flatten().map(|at| at.file_name().to_string_lossy().into_owned());
-            // The operator keeps the others: crates/controller/tests/scenarios.rs.
+            // The operator keeps the others: crates/controller/tests/scenarios.
             let found: BTreeSet<_> = found.filter(|name| !name.starts_with("cluster-")).collect();
             assert_eq!(found, BTreeSet::from([$($name.to_owned()),*]));
         }

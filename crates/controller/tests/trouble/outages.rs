@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
+use volsync_testing::keys::{KeyKind, KeyPair};
 use volsync_testing::scenario::Cluster;
 use volsync_testing::seed::Seed;
 
@@ -212,5 +213,68 @@ fn a_secret_that_is_written_to_in_the_middle_of_a_sync_does_not_end_it() {
         pair.cluster.run(&["patch", secret, "--type=merge", "--patch", label], None)?;
         pair.wait(&tag)?;
         pair.had_one_mover_each()
+    });
+}
+
+/// Gives an end other keys, in the Secret it has.
+fn give(cluster: &Cluster, secret: &str, keys: &serde_json::Value) -> Result<()> {
+    let patch = json!({"stringData": keys}).to_string();
+    cluster.run(&["patch", secret, "--type=merge", "--patch", &patch], None)?;
+    Ok(())
+}
+
+fn source_says(pair: &Pair, words: &str) -> Result<()> {
+    pair.cluster.until(90, |cluster| {
+        let status = &cluster.object("ReplicationSource/photos")?["status"];
+        let told = status.to_string().contains(words);
+        Ok((!told).then(|| format!("the source does not say that {words}: {status}")))
+    })
+}
+
+#[test]
+fn keys_swapped_in_the_middle_of_a_sync_are_those_of_the_next() {
+    run("swapped", |pair| {
+        let tag = pair.ask()?;
+        pair.wait(&tag)?;
+        let (source, destination) =
+            (KeyPair::new(KeyKind::Ed25519), KeyPair::new(KeyKind::Ed25519));
+        let of_source = "secret/volsync-rsync-dst-src-mirror";
+        let of_destination = "secret/volsync-rsync-dst-dest-mirror";
+
+        // A destination that listens has read its keys: this sync ends with those.
+        let tag = pair.ask_destination()?;
+        pair.cluster.until(60, |cluster| {
+            let said = cluster.run(&["logs", "job/volsync-rsync-dst-mirror"], None);
+            let said = said.unwrap_or_else(|error| format!("{error:#}"));
+            Ok((!said.contains("waiting for a source")).then_some(said))
+        })?;
+        let others = json!({
+            "destination": destination.private,
+            "destination.pub": destination.public,
+            "source.pub": source.public,
+        });
+        give(&pair.cluster, of_destination, &others)?;
+        pair.ask_source(&tag)?;
+        pair.wait(&tag)?;
+
+        // The next has the new ones, which its source does not know yet.
+        let tag = pair.ask()?;
+        source_says(pair, "host key is not the one in destination.pub")?;
+        let others = json!({
+            "source": source.private,
+            "source.pub": source.public,
+            "destination.pub": destination.public,
+        });
+        give(&pair.cluster, of_source, &others)?;
+        pair.wait(&tag)?;
+
+        // A pair that the destination does not know.
+        let unknown = KeyPair::new(KeyKind::Ed25519);
+        let wrong = json!({"source": unknown.private, "source.pub": unknown.public});
+        give(&pair.cluster, of_source, &wrong)?;
+        let tag = pair.ask()?;
+        source_says(pair, "does not accept the source's key")?;
+        give(&pair.cluster, of_source, &others)?;
+        pair.wait(&tag)
     });
 }

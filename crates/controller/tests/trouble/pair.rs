@@ -22,11 +22,22 @@ impl Pair {
 
     /// Asks for one more sync; the tag it answers to.
     pub(crate) fn ask(&mut self) -> Result<String> {
+        let tag = self.ask_destination()?;
+        self.ask_source(&tag)?;
+        Ok(tag)
+    }
+
+    /// Asks the destination alone for one more sync: it listens until its source is asked too.
+    pub(crate) fn ask_destination(&mut self) -> Result<String> {
         self.syncs += 1;
         let tag = format!("sync-{}", self.syncs);
         self.cluster.make(&destination(&tag))?;
-        self.cluster.make(&source(&tag))?;
         Ok(tag)
+    }
+
+    /// Asks the source for the sync that its destination was asked for.
+    pub(crate) fn ask_source(&self, tag: &str) -> Result<()> {
+        self.cluster.make(&source(tag))
     }
 
     /// Whether both ends have synced for this tag.

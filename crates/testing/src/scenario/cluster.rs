@@ -36,22 +36,7 @@ pub struct Cluster {
 impl Cluster {
     /// An empty namespace of the running test cluster.
     pub fn new(scenario: &str) -> Result<Self> {
-        let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-        let root = home.context("neither XDG_CACHE_HOME nor HOME is set")?.join("volsync/cluster");
-        let cluster = Self {
-            kubectl: root.join("bin/kubectl"),
-            config: root.join("run/admin.kubeconfig"),
-            volumes: root.join("run/csi/volumes"),
-            namespace: format!("{scenario}-{}", std::process::id()),
-            replications: BTreeMap::new(),
-            stamps: BTreeMap::new(),
-            syncs: 0,
-        };
-        ensure!(
-            cluster.config.is_file() && cluster.kubectl.is_file(),
-            "the test cluster is not up: run cargo xtask cluster up, load-images and install"
-        );
+        let cluster = Self::named(format!("{scenario}-{}", std::process::id()))?;
         // What the SSH mover needs is in baseline; the cluster's default is restricted.
         cluster.make(&json!({
             "apiVersion": "v1",
@@ -61,6 +46,27 @@ impl Cluster {
                 "labels": {"pod-security.kubernetes.io/enforce": "baseline"},
             },
         }))?;
+        Ok(cluster)
+    }
+
+    /// The namespace of this name in the running test cluster, whether it is there yet or not.
+    pub fn named(namespace: String) -> Result<Self> {
+        let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+        let root = home.context("neither XDG_CACHE_HOME nor HOME is set")?.join("volsync/cluster");
+        let cluster = Self {
+            kubectl: root.join("bin/kubectl"),
+            config: root.join("run/admin.kubeconfig"),
+            volumes: root.join("run/csi/volumes"),
+            namespace,
+            replications: BTreeMap::new(),
+            stamps: BTreeMap::new(),
+            syncs: 0,
+        };
+        ensure!(
+            cluster.config.is_file() && cluster.kubectl.is_file(),
+            "the test cluster is not up: run cargo xtask cluster up, load-images and install"
+        );
         Ok(cluster)
     }
 

@@ -1,5 +1,8 @@
-//! Promises of `test-e2e/scenarios`, kept by the operator that is installed in the test cluster.
+//! Promises of `test-e2e/scenarios` and of the README, kept by the operator that is installed in the
+//! test cluster.
 #![allow(clippy::panic, reason = "this is test code: what goes wrong ends the test")]
+
+mod readme;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
