@@ -34,9 +34,9 @@
 //! # A sync that is not a success
 //!
 //! A **failed** mover leaves the replication synchronizing. It gets another attempt after 10 s,
-//! 20 s, 40 s and so on up to 10 min; after a failure that will not pass by itself, 10 min at once.
-//! A changed manifest is tried immediately. Meanwhile the condition says `Error` with the reason and
-//! the time of the next attempt, and `latestMoverStatus` is `Failed`.
+//! 20 s, 40 s and so on up to 10 min; after a failure that will not pass by itself, after 1 min,
+//! 2 min and so on. A changed manifest is tried immediately. Meanwhile the condition says `Error`
+//! with the reason and the time of the next attempt, and `latestMoverStatus` is `Failed`.
 //!
 //! An **incomplete** sync (some content could not be read or written) is not a success either:
 //! `lastSyncTime` stays and no manual tag is echoed. Under a schedule the iteration ends with
@@ -65,7 +65,7 @@ mod validate;
 pub use go_duration::GoDuration;
 pub use happening::{EventKind, Happening};
 pub use machine::{
-    BACK_OFF_FIRST, BACK_OFF_LONGEST, BLOCKED_RECHECK, CONTINUOUS_FLOOR, RECHECK, Step, Want,
+    BACK_OFF_FIRST, BACK_OFF_FIRST_PERMANENT, BACK_OFF_LONGEST, BLOCKED_RECHECK, CONTINUOUS_FLOOR, RECHECK, Step, Want,
     is_out_of_sync, out_of_sync_from, step,
 };
 pub use maintenance::Maintenance;

@@ -17,7 +17,10 @@ use crate::{
 pub const CONTINUOUS_FLOOR: SignedDuration = SignedDuration::from_secs(10);
 /// How long after its first failure a mover gets another attempt; doubled with each failure.
 pub const BACK_OFF_FIRST: SignedDuration = SignedDuration::from_secs(10);
-/// The longest such wait, and the wait after a failure that will not pass by itself.
+/// The same after a failure that will not pass by itself: somebody has to mend something, and is often
+/// about to.
+pub const BACK_OFF_FIRST_PERMANENT: SignedDuration = SignedDuration::from_mins(1);
+/// The longest such wait.
 pub const BACK_OFF_LONGEST: SignedDuration = SignedDuration::from_mins(10);
 /// How long until a shell looks again at a sync that cannot start yet: as long as it has waited
 /// already, within these. What is missing at first is often on its way.
@@ -487,11 +490,9 @@ fn success_logs(method: &Method, report: &Report) -> String {
 
 /// How long a mover waits after so many failures.
 fn back_off(attempts: u32, permanent: bool) -> SignedDuration {
-    if permanent {
-        return BACK_OFF_LONGEST;
-    }
+    let first = if permanent { BACK_OFF_FIRST_PERMANENT } else { BACK_OFF_FIRST };
     let doublings = attempts.saturating_sub(1).min(16);
-    BACK_OFF_FIRST.saturating_mul(1 << doublings).min(BACK_OFF_LONGEST)
+    first.saturating_mul(1 << doublings).min(BACK_OFF_LONGEST)
 }
 
 /// The first slot after `since`. When `since` has not come yet, the clock was set back: then the first
