@@ -172,7 +172,7 @@ struct Logs {
 #[derive(Debug, Clone)]
 pub(crate) struct Invocation {
     /// Where to serve health probes.
-    pub(crate) health: Option<SocketAddr>,
+    pub(crate) health: Option<String>,
     /// Whether and how to serve metrics.
     pub(crate) scrape: Option<ScrapeOptions>,
     pub(crate) leader_elect: bool,
@@ -311,15 +311,20 @@ fn bytes(text: &str) -> Result<Option<usize>, String> {
     Ok(Some(usize::try_from(limit).unwrap_or(0)))
 }
 
-/// `:8081`, `127.0.0.1:8081`; `0` and nothing are none.
-fn address(text: &str) -> Result<Option<SocketAddr>, String> {
+/// `:8081`, `127.0.0.1:8081`, `localhost:8081`; `0` and nothing are none. A host name is resolved by who
+/// listens.
+fn address(text: &str) -> Result<Option<String>, String> {
     if text.is_empty() || text == "0" {
         return Ok(None);
     }
     let full = if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() };
-    full.parse()
-        .map(Some)
-        .map_err(|_| format!("{text:?} is no address such as :8081 or 127.0.0.1:8081"))
+    let named = |(host, port): (&str, &str)| {
+        !host.is_empty() && !host.contains([':', '[', ']']) && port.parse::<u16>().is_ok()
+    };
+    if full.parse::<SocketAddr>().is_ok() || full.rsplit_once(':').is_some_and(named) {
+        return Ok(Some(full));
+    }
+    Err(format!("{text:?} is no address such as :8081 or 127.0.0.1:8081"))
 }
 
 #[cfg(test)]

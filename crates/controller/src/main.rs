@@ -88,7 +88,7 @@ async fn serve(invocation: args::Invocation) -> anyhow::Result<()> {
         "Registered Movers: [rsync]"
     );
     if let Some(address) = invocation.health {
-        let listener = serve::listen(address).await;
+        let listener = serve::listen(&address).await;
         let listener =
             listener.with_context(|| format!("cannot serve health probes on {address}"))?;
         tokio::spawn(serve::serve(listener, None, |request| async move {

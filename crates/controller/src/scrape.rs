@@ -1,6 +1,5 @@
 //! `/metrics`: who may read it, and over what.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How metrics are served.
 #[derive(Debug, Clone)]
 pub(crate) struct ScrapeOptions {
-    pub(crate) address: SocketAddr,
+    /// Host and port.
+    pub(crate) address: String,
     /// Over TLS.
     pub(crate) secure: bool,
     /// Only to those who may get `/metrics`. Not without TLS: tokens do not travel in the open.
@@ -37,7 +37,7 @@ pub(crate) async fn start(
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<()> {
     let ScrapeOptions { address, secure, require_rbac, certificate } = options;
-    let listener = listen(address).await;
+    let listener = listen(&address).await;
     let listener = listener.with_context(|| format!("cannot serve metrics on {address}"))?;
     let tls = match secure {
         true => Some(Arc::new(Certificate::new(certificate).await?)),
@@ -47,7 +47,7 @@ pub(crate) async fn start(
     if reviews.is_none() {
         tracing::warn!(%address, "anybody who reaches this address can read metrics");
     }
-    let address = listener.local_addr().unwrap_or(address);
+    let address = listener.local_addr().map_or(address, |bound| bound.to_string());
     tracing::info!(%address, secure, "serving metrics");
     tokio::spawn(serve(listener, tls, move |request| {
         let (reviews, metrics) = (reviews.clone(), metrics.clone());

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,18 +33,14 @@ pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     answer
 }
 
-/// Listens. Fails at once if the address is taken. Where the kernel has no IPv6, all addresses are
-/// those of IPv4.
-pub(crate) async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    match TcpListener::bind(address).await {
-        Err(error)
-            if address.ip() == Ipv6Addr::UNSPECIFIED
-                && error.kind() != std::io::ErrorKind::AddrInUse =>
-        {
-            let every = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-            TcpListener::bind(SocketAddr::new(every, address.port())).await
+/// Listens on an address such as `[::]:8081` or `localhost:8081`. Fails at once if it is taken or its
+/// host is not known. Where the kernel has no IPv6, all addresses are those of IPv4.
+pub(crate) async fn listen(address: &str) -> std::io::Result<TcpListener> {
+    match (TcpListener::bind(address).await, address.strip_prefix("[::]:")) {
+        (Err(error), Some(port)) if error.kind() != std::io::ErrorKind::AddrInUse => {
+            TcpListener::bind(format!("0.0.0.0:{port}")).await
         }
-        bound => bound,
+        (bound, _) => bound,
     }
 }
 
@@ -108,4 +103,16 @@ where
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_name_is_listened_on() {
+        let listener = listen("localhost:0").await.unwrap();
+        assert!(listener.local_addr().unwrap().ip().is_loopback());
+        assert!(listen("no-such-host.invalid:0").await.is_err());
+    }
 }

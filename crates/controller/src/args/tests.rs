@@ -102,7 +102,11 @@ fn metrics_are_served_nowhere_unless_asked_for() {
     assert!(asked(&[]).scrape.is_none());
     assert!(asked(&["--metrics-bind-address=0"]).scrape.is_none());
     let scrape = asked(&["--metrics-bind-address=:8443"]).scrape.unwrap();
-    assert_eq!(scrape.address.to_string(), "[::]:8443");
+    assert_eq!(scrape.address, "[::]:8443");
+    for address in ["localhost:8081", "127.0.0.1:8081", "[::1]:8081"] {
+        let scrape = asked(&["--metrics-bind-address", address]).scrape.unwrap();
+        assert_eq!(scrape.address, address);
+    }
     assert!(scrape.secure && scrape.require_rbac && scrape.certificate.is_none());
 }
 

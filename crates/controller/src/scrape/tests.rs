@@ -61,7 +61,7 @@ async fn metrics_are_read_over_tls() {
     std::fs::write(&files.certificate, &made.certificate).unwrap();
     std::fs::write(&files.key, &made.key).unwrap();
     let certificate = Arc::new(Certificate::new(Some(files)).await.unwrap());
-    let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = listen("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(serve(listener, Some(certificate), async |request| {
         answer(request, None::<&Reviews<Fake>>, &Metrics::default()).await
