@@ -25,6 +25,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 use volsync_api::{GROUP, ReplicationDestination, events, keys};
 use volsync_replication::names;
+use volsync_volume::Quantity;
 
 use crate::apply::{create, delete, get, is_terminating, json, list, merge};
 use crate::build::snapshot::VolumeSnapshot;
@@ -251,6 +252,10 @@ impl<'a> Populating<'a> {
     /// yet, and the user was told why.
     async fn make_prime(&self, node: String) -> Result<Option<PersistentVolumeClaim>, Error> {
         let Some(snapshot) = self.latest_snapshot().await? else { return Ok(None) };
+        if let Some(message) = self.too_small(&snapshot) {
+            self.warn(events::VOLSYNC_POPULATOR_PVC_CREATION_ERROR, message).await;
+            return Ok(None);
+        }
         let value = if self.name.len() > 63 { names::hash(&self.name) } else { self.name.clone() };
         let labels = json!({"metadata": {"labels": {&self.in_use: value}}});
         let snapshot = merge(&self.snapshots(), &snapshot, labels).await?;
@@ -308,6 +313,19 @@ impl<'a> Populating<'a> {
             self.warn(events::VOLSYNC_POPULATOR_ERROR, message).await;
         }
         Ok(snapshot)
+    }
+
+    /// Why the snapshot does not fit into the claim, if so: storage refuses that, on the prime alone.
+    fn too_small(&self, snapshot: &VolumeSnapshot) -> Option<String> {
+        let requests = self.spec.resources.as_ref()?.requests.as_ref()?;
+        let requested = requests.get("storage")?.0.parse::<Quantity>().ok()?;
+        let size = snapshot.status.as_ref()?.restore_size.as_ref()?.parse::<Quantity>().ok()?;
+        (requested < size).then(|| {
+            format!(
+                "{requested} is requested, less than the {size} of VolumeSnapshot/{}; make the claim anew with spec.resources.requests.storage {size} or more",
+                snapshot.name_any()
+            )
+        })
     }
 
     fn prime_claim(&self, snapshot: &str, node: String) -> PersistentVolumeClaim {

@@ -185,6 +185,23 @@ async fn what_cannot_fill_a_claim_is_told() {
 }
 
 #[tokio::test]
+async fn a_claim_that_is_too_small_is_told_both_sizes() {
+    let mut cluster = restoring();
+    let name = image(&cluster)["metadata"]["name"].as_str().unwrap().to_owned();
+    cluster.server.edit("volumesnapshots", NAMESPACE, &name, |image| {
+        image["status"]["restoreSize"] = "2Ti".into();
+    });
+    look(&mut cluster).await;
+    assert_eq!(cluster.server.writes(), ["POST events/VolSyncPopulatorPVCCreationError"]);
+    let event = cluster.server.objects("events").remove(0);
+    let note = event["note"].as_str().or(event["message"].as_str()).unwrap();
+    let requested = restored(&cluster).unwrap()["spec"]["resources"]["requests"]["storage"].clone();
+    let wanted = format!("{} is requested, less than the 2Ti of", requested.as_str().unwrap());
+    assert!(note.starts_with(&wanted), "{note}");
+    assert_eq!(prime(&cluster), None);
+}
+
+#[tokio::test]
 async fn a_claim_deleted_midway_leaves_nothing_but_the_image() {
     let mut cluster = restoring();
     look(&mut cluster).await;
