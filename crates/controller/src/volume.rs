@@ -46,7 +46,7 @@ pub(crate) async fn data_volume<K: Kind>(
             match options.copy_method {
                 CopyMethod::Direct => making.as_it_is(&source).await,
                 CopyMethod::Clone | CopyMethod::Snapshot => {
-                    making.point_in_time(options, &source).await
+                    making.point_in_time(options, &source, plan.start).await
                 }
             }
         }
@@ -145,6 +145,7 @@ impl<K: Kind> Making<'_, K> {
         &self,
         options: &volsync_volume::VolumeOptions,
         source: &PersistentVolumeClaim,
+        start: Timestamp,
     ) -> Result<DataVolume, Stop> {
         let name = names::point_in_time(&self.owner.name);
         if let Some(copy) = get(&self.claims(), &name).await? {
@@ -161,16 +162,19 @@ impl<K: Kind> Making<'_, K> {
         }
         let facts = facts(source)?;
         let mut restore_size = None;
+        let mut snapshot_name = None;
         let mut tag = None;
         if options.copy_method == CopyMethod::Snapshot {
             let snapshot =
-                self.snapshot_of(source, &name, options.snapshot_class.as_deref()).await?;
+                self.snapshot_of(source, start, options.snapshot_class.as_deref()).await?;
             self.released(source, &snapshot).await?;
+            snapshot_name = Some(snapshot.name_any());
             let size = snapshot.status.as_ref().and_then(|status| status.restore_size.clone());
             restore_size =
                 size.map(|size| size.parse::<Quantity>()).transpose().map_err(|error| {
                     Stop::blocked(format!(
-                        "VolumeSnapshot {name} has a strange restoreSize: {error}"
+                        "VolumeSnapshot {} has a strange restoreSize: {error}",
+                        snapshot.name_any()
                     ))
                 })?;
         } else {
@@ -178,9 +182,12 @@ impl<K: Kind> Making<'_, K> {
         }
         let planned =
             plan_source(options, &source.name_any(), &facts, &name, restore_size.as_ref());
-        let VolumePlan::Made(new) = planned.map_err(Stop::blocked)? else {
+        let VolumePlan::Made(mut new) = planned.map_err(Stop::blocked)? else {
             return Err(Stop::blocked("a point-in-time copy cannot exist already"));
         };
+        if let (Origin::Snapshot { name, .. }, Some(made)) = (&mut new.origin, snapshot_name) {
+            *name = made;
+        }
         let copy = self.create_claim(&new, true, tag).await?;
         copied(&copy)
     }
@@ -204,15 +211,24 @@ impl<K: Kind> Making<'_, K> {
             && snapshot.is_none_or(|snapshot| is_snapshot_of(source, &snapshot)))
     }
 
-    /// The ready snapshot of a source, made if there is none.
+    /// The ready snapshot of a source, made if there is none. One that its user has taken over keeps its
+    /// name, so that ours needs another.
     async fn snapshot_of(
         &self,
         source: &PersistentVolumeClaim,
-        name: &str,
+        start: Timestamp,
         class: Option<&str>,
     ) -> Result<VolumeSnapshot, Stop> {
         let api = self.ctx.api::<VolumeSnapshot>(&self.owner.namespace);
-        let snapshot = match get(&api, name).await? {
+        let mut name = names::point_in_time(&self.owner.name);
+        let mut found = get(&api, &name).await?;
+        if found.as_ref().is_some_and(|found| {
+            found.labels().contains_key(keys::DO_NOT_DELETE) && !is_owned_by(found, &self.owner.uid)
+        }) {
+            name = names::dated_point_in_time(&self.owner.name, start);
+            found = get(&api, &name).await?;
+        }
+        let snapshot = match found {
             Some(snapshot) => {
                 let snapshot = self.ours(snapshot)?;
                 if !is_snapshot_of(source, &snapshot) {
@@ -223,7 +239,7 @@ impl<K: Kind> Making<'_, K> {
             }
             None => {
                 let tag = self.handshake(source).await?;
-                let mut wanted = snapshot(self.owner, name, &source.name_any(), class, true);
+                let mut wanted = snapshot(self.owner, &name, &source.name_any(), class, true);
                 keep_tag(&mut wanted, tag);
                 make_snapshot(self.ctx, self.object, &wanted).await?
             }

@@ -77,6 +77,12 @@ pub fn point_in_time(name: &str) -> String {
     format!("volsync-{name}-src")
 }
 
+/// The snapshot a source's copy is made from, for the sync that started at `start`, when its user keeps
+/// one of the name [`point_in_time`].
+pub fn dated_point_in_time(name: &str, start: jiff::Timestamp) -> String {
+    format!("{}-{}", point_in_time(name), start.strftime("%Y%m%d%H%M%S"))
+}
+
 /// The volume provisioned for a destination.
 pub fn destination_claim(method: &Method, name: &str) -> String {
     match method {

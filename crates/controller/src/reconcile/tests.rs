@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use volsync_api::{ReplicationDestination, ReplicationSource};
 
 use crate::fixtures::{
-    Cluster, claim, claim_in_use, destination, keys_secret, previous_image, source,
+    Cluster, NAMESPACE, claim, claim_in_use, destination, keys_secret, previous_image, source,
 };
 use crate::kind::Kind;
 
@@ -210,6 +210,37 @@ async fn a_snapshot_is_taken_and_a_copy_made_of_it() {
         "PATCH replicationsources/photos/status",
     ];
     assert_eq!(writes(&cluster), wanted);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_its_user_keeps_is_not_in_the_way() {
+    let mut cluster = snapshot_source();
+    let kept = json!({
+        "apiVersion": "snapshot.storage.k8s.io/v1",
+        "kind": "VolumeSnapshot",
+        "metadata": {
+            "name": "volsync-photos-src",
+            "namespace": NAMESPACE,
+            "labels": {"volsync.backube/do-not-delete": ""},
+        },
+        "spec": {"source": {"persistentVolumeClaimName": "photos"}},
+        "status": {"readyToUse": true, "restoreSize": "1Gi"},
+    });
+    cluster.server.put("volumesnapshots", kept);
+    let before = cluster.server.objects("volumesnapshots");
+    until_the_mover_is::<ReplicationSource>(&mut cluster, "Pending").await;
+    let names: Vec<_> = cluster
+        .server
+        .objects("volumesnapshots")
+        .iter()
+        .map(|snapshot| without_time(snapshot["metadata"]["name"].as_str().unwrap()))
+        .collect();
+    let copy = cluster.server.object("persistentvolumeclaims", NAMESPACE, "volsync-photos-src");
+    let of = copy.unwrap()["spec"]["dataSource"]["name"].as_str().unwrap().to_owned();
+    assert!(of.starts_with("volsync-photos-src-20"), "{of}");
+    assert_eq!(names.len(), 2, "{names:?}");
+    cluster.sync::<ReplicationSource>().await;
+    assert_eq!(cluster.server.objects("volumesnapshots"), before);
 }
 
 #[tokio::test]
