@@ -1,8 +1,8 @@
 //! `Context`: what every reconciliation is given.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use kube::{Api, Client};
@@ -34,13 +34,17 @@ pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) events: Events,
     pub(crate) metrics: Arc<Metrics>,
-    failures: Mutex<HashMap<String, u32>>,
-    said: Mutex<HashSet<String>>,
+    /// How often each object's reconciliation broke off, and when last.
+    failures: Mutex<HashMap<String, (u32, Instant)>>,
+    /// What was said, and when it was asked for last.
+    said: Mutex<HashMap<String, Instant>>,
 }
 
 /// The wait after a reconciliation that broke off, doubled each time up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(120);
+/// What is not asked for again for so long is of an object that is gone.
+const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
 
 impl Context {
     pub(crate) fn new(client: Client, settings: Settings) -> Self {
@@ -63,9 +67,11 @@ impl Context {
     /// How long to wait after the reconciliation of this object broke off once more.
     pub(crate) fn back_off(&self, key: &str) -> Duration {
         let mut failures = self.failures.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let failed = failures.entry(key.to_owned()).or_default();
+        failures.retain(|_, (_, last)| last.elapsed() < FORGOTTEN);
+        let (failed, last) = failures.entry(key.to_owned()).or_insert((0, Instant::now()));
         let wait = FIRST.saturating_mul(1 << (*failed).min(16)).min(LONGEST);
-        *failed += 1;
+        *failed = failed.saturating_add(1);
+        *last = Instant::now();
         wait
     }
 
@@ -77,6 +83,28 @@ impl Context {
     /// Whether this was not asked before: what is so for as long as the process runs is said once.
     pub(crate) fn first(&self, what: &str) -> bool {
         let mut said = self.said.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        said.insert(what.to_owned())
+        said.retain(|_, asked| asked.elapsed() < FORGOTTEN);
+        said.insert(what.to_owned(), Instant::now()).is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::Cluster;
+
+    #[tokio::test]
+    async fn what_is_gone_for_long_is_forgotten() {
+        let context = Cluster::with([]).context;
+        let long_ago = Instant::now().checked_sub(FORGOTTEN).unwrap();
+        context.back_off("gone");
+        context.failures.lock().unwrap().entry("gone".to_owned()).and_modify(|it| it.1 = long_ago);
+        assert!(context.first("gone"));
+        context.said.lock().unwrap().insert("gone".to_owned(), long_ago);
+        context.back_off("here");
+        assert!(context.first("here"));
+        assert!(!context.first("here"));
+        assert_eq!(context.failures.lock().unwrap().keys().collect::<Vec<_>>(), ["here"]);
+        assert_eq!(context.said.lock().unwrap().keys().collect::<Vec<_>>(), ["here"]);
     }
 }

@@ -69,6 +69,7 @@ pub(crate) async fn reconcile<K: Kind>(
     }
     let namespace = cached.namespace().unwrap_or_default();
     let Some(mut live) = get(&ctx.api::<K>(&namespace), &cached.name_any()).await? else {
+        ctx.went_well(&key);
         return Ok(Action::await_change());
     };
     for _ in 0..PASSES {
