@@ -133,12 +133,10 @@ fn rest(
     now: Timestamp,
 ) -> Option<Action> {
     let said = conditions::find(&recorded.conditions);
-    let replication = match found {
+    let replication = match doable(found) {
         Ok(replication) => replication,
-        Err(problems) => {
-            let known = said.is_some_and(|said| {
-                said.reason == "Error" && said.message == all_problems(problems)
-            });
+        Err(problem) => {
+            let known = said.is_some_and(|said| said.reason == "Error" && said.message == problem);
             return known.then(Action::await_change);
         }
     };
@@ -163,8 +161,23 @@ fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
 }
 
-fn all_problems(problems: &[Problem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+/// What is asked for, or why it cannot be done until the manifest or the operator is another.
+fn doable(found: &Result<Replication, Vec<Problem>>) -> Result<&Replication, String> {
+    let all = |problems: &Vec<Problem>| {
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    };
+    let replication = found.as_ref().map_err(all)?;
+    match &replication.method {
+        Method::Rsync(_) | Method::External(_) => Ok(replication),
+        method @ (Method::RsyncTls(_)
+        | Method::ObjectStore(_)
+        | Method::Restic(_)
+        | Method::Syncthing(_)) => Err(format!(
+            "spec.{}: this release has no {} mover; rsync is the one it has",
+            method.section(),
+            method.name()
+        )),
+    }
 }
 
 /// One pass over what was just read, which is then as it was last written.
@@ -177,10 +190,10 @@ async fn pass<K: Kind>(
     let mut recorded = live.recorded();
     let found = live.validate(&ctx.settings.zone);
     ctx.metrics.see(live, found.as_ref().ok(), &recorded);
-    let mut replication = match found {
-        Ok(replication) => replication,
-        Err(problems) => {
-            let says = Synchronizing::Error(all_problems(&problems));
+    let mut replication = match doable(&found) {
+        Ok(replication) => replication.clone(),
+        Err(problem) => {
+            let says = Synchronizing::Error(problem);
             conditions::set(&mut recorded.conditions, &says, now);
             *live = update_status(ctx, live, &recorded, &live.published()).await?;
             return Ok(After::Wait(None));
@@ -295,11 +308,9 @@ async fn see<K: Kind>(
     seen.under_way = true;
     let plan = SyncPlan::new(replication, start, &recorded.restic);
     let Some(job_name) = names::job(&plan.method, owner.direction, &owner.name) else {
-        return Ok(without_mover(seen, &plan));
+        // Somebody else's, which is left alone.
+        return Ok(seen);
     };
-    if !matches!(plan.method, Method::Rsync(_)) {
-        return Ok(without_mover(seen, &plan));
-    }
     match mover_objects(ctx, owner, &job_name).await {
         Ok(objects) => seen.objects = objects,
         Err(stop) => return stopped(seen, stop),
@@ -378,17 +389,6 @@ fn stopped(mut seen: Seen, stop: Stop) -> Result<Seen, Error> {
         Stop::Broken(error) => return Err(error),
     }
     Ok(seen)
-}
-
-fn without_mover(mut seen: Seen, plan: &SyncPlan) -> Seen {
-    let message = format!(
-        "spec.{}: this release has no {} mover; rsync is the one it has",
-        plan.method.section(),
-        plan.method.name()
-    );
-    seen.observation.blocked = Some(message.clone());
-    seen.blocked = Some(Blocked { reason: "TransferBlocked", message });
-    seen
 }
 
 async fn mover_objects(ctx: &Context, owner: &Owner, name: &str) -> Result<MoverObjects, Stop> {

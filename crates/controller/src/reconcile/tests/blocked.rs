@@ -262,5 +262,23 @@ async fn a_method_without_a_mover_is_told_of() {
         });
     });
     let message = blocked::<ReplicationSource>(&mut cluster).await;
-    assert_eq!(message, "spec.rclone: this release has no rclone mover; rsync is the one it has");
+    let wanted = "spec.rclone: this release has no rclone mover; rsync is the one it has";
+    assert_eq!(message, wanted);
+    // Nor is the next slot waited for where there was a sync before.
+    cluster.edit::<ReplicationSource>(|source| {
+        source["spec"]["trigger"] = json!({"schedule": "0 0 1 1 *"});
+        source["status"] = json!({
+            "lastSyncTime": "2024-05-06T07:08:09Z",
+            "conditions": [{
+                "type": "Synchronizing",
+                "status": "False",
+                "reason": "WaitingForSchedule",
+                "message": "Waiting for next scheduled synchronization",
+                "lastTransitionTime": "2024-05-06T07:08:09Z",
+            }],
+        });
+    });
+    cluster.reconcile::<ReplicationSource>().await;
+    let said = cluster.condition::<ReplicationSource>();
+    assert_eq!(said, ("Error".to_owned(), wanted.to_owned()));
 }
