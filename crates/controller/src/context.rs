@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use kube::{Api, Client};
 
 use crate::apply::Object;
+use crate::error::Error;
 use crate::events::Events;
 use crate::metrics::Metrics;
 
@@ -38,6 +39,8 @@ pub(crate) struct Context {
     failures: Mutex<HashMap<String, (u32, Instant)>>,
     /// What was said, and when it was asked for last.
     said: Mutex<HashMap<String, Instant>>,
+    /// What was refused to which object, in which words, since when.
+    refusals: Mutex<HashMap<(String, String), (String, Instant)>>,
 }
 
 /// The wait after a reconciliation that broke off, doubled each time up to [`LONGEST`].
@@ -45,6 +48,8 @@ const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(120);
 /// What is not asked for again for so long is of an object that is gone.
 const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
+/// How long a refusal stands in its first words.
+const STANDS: Duration = Duration::from_secs(60);
 
 impl Context {
     pub(crate) fn new(client: Client, settings: Settings) -> Self {
@@ -56,6 +61,7 @@ impl Context {
             metrics: Arc::default(),
             failures: Mutex::default(),
             said: Mutex::default(),
+            refusals: Mutex::default(),
         }
     }
 
@@ -85,6 +91,16 @@ impl Context {
         let mut said = self.said.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         said.retain(|_, asked| asked.elapsed() < FORGOTTEN);
         said.insert(what.to_owned(), Instant::now()).is_none()
+    }
+
+    /// What a refusal to this object is told as. An admission webhook may put the time or a number
+    /// into its words: told anew each time, each would be a change that is looked at, at once.
+    pub(crate) fn refusal(&self, key: &str, error: &Error) -> String {
+        let mut refusals = self.refusals.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        refusals.retain(|_, (_, since)| since.elapsed() < STANDS);
+        let asked = (key.to_owned(), error.action().to_owned());
+        let told = refusals.entry(asked).or_insert_with(|| (error.to_string(), Instant::now()));
+        told.0.clone()
     }
 }
 

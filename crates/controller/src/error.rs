@@ -50,6 +50,17 @@ impl Error {
         }
     }
 
+    /// What was asked for, which is the same each time.
+    pub(crate) fn action(&self) -> &str {
+        match self {
+            Self::Api { action: what, .. }
+            | Self::Changed { what }
+            | Self::Foreign { what, .. } => what,
+            Self::GenerateKey(_) => "generate a key",
+            Self::Json { what, .. } => what,
+        }
+    }
+
     /// Whether the operator lacks the right to do it.
     pub(crate) fn is_forbidden(&self) -> bool {
         self.answer().is_some_and(|status| status.code == 403)
@@ -99,6 +110,8 @@ pub(crate) enum Stop {
     Wait,
     /// Somebody has to change something, or something takes longer than it should.
     Blocked(Blocked),
+    /// The API server refuses something, which blocks as well.
+    Refused(Error),
     /// This pass broke off.
     Broken(Error),
 }
@@ -127,7 +140,7 @@ impl Stop {
 impl From<Error> for Stop {
     /// What the API server refuses is told to the user.
     fn from(error: Error) -> Self {
-        if error.is_refusal() { Self::blocked(error) } else { Self::Broken(error) }
+        if error.is_refusal() { Self::Refused(error) } else { Self::Broken(error) }
     }
 }
 
@@ -148,11 +161,11 @@ mod tests {
             (403, "admission webhook \"policy\" denied the request: no"),
             (500, "failed calling webhook \"policy\": connection refused"),
         ] {
-            let Stop::Blocked(blocked) = Stop::from(answered(code, says)) else {
+            let Stop::Refused(error) = Stop::from(answered(code, says)) else {
                 panic!("{says} does not block");
             };
             let action = "cannot create Job home/volsync-rsync-src-photos";
-            assert_eq!(blocked.message, format!("{action}: {says}"));
+            assert_eq!(error.to_string(), format!("{action}: {says}"));
         }
         assert!(matches!(Stop::from(answered(500, "etcd is not there")), Stop::Broken(_)));
         assert!(matches!(Stop::from(answered(503, "later")), Stop::Broken(_)));

@@ -233,12 +233,13 @@ async fn pass<K: Kind>(
     if let Err(error) = &done
         && error.is_refusal()
     {
-        let says = Synchronizing::Error(error.to_string());
+        let message = ctx.refusal(&owner.uid, error);
+        let says = Synchronizing::Error(message.clone());
         let known = conditions::find(&recorded.conditions)
             .is_some_and(|said| said.reason == "Error" && said.message == says.message());
         conditions::set(&mut step.status.conditions, &says, now);
         if !known {
-            let happening = Happening::Blocked { message: error.to_string() };
+            let happening = Happening::Blocked { message };
             if let Some(notice) = Notice::of(&happening, None) {
                 ctx.events.publish(live, notice).await;
             }
@@ -313,12 +314,12 @@ async fn see<K: Kind>(
     };
     match mover_objects(ctx, owner, &job_name).await {
         Ok(objects) => seen.objects = objects,
-        Err(stop) => return stopped(seen, stop),
+        Err(stop) => return stopped(ctx, owner, seen, stop),
     }
     seen.observation.mover = seen.objects.state(now);
     seen.observation.leftovers = true;
     if let Err(error) = keep_report(ctx, owner, &mut seen, &plan).await {
-        return stopped(seen, error.into());
+        return stopped(ctx, owner, seen, error.into());
     }
     // What a mover has moved gets its image all the same.
     if replication.paused && !matches!(seen.observation.mover, MoverState::Succeeded { .. }) {
@@ -348,7 +349,7 @@ async fn see<K: Kind>(
     };
     match outcome {
         Ok(()) => {}
-        Err(stop) => return stopped(seen, stop),
+        Err(stop) => return stopped(ctx, owner, seen, stop),
     }
     if !seen.objects.earlier.is_empty() {
         // Two movers never write one volume.
@@ -376,7 +377,7 @@ async fn no_volume(ctx: &Context, seen: &mut Seen, now: Timestamp) -> Result<(),
     Ok(())
 }
 
-fn stopped(mut seen: Seen, stop: Stop) -> Result<Seen, Error> {
+fn stopped(ctx: &Context, owner: &Owner, mut seen: Seen, stop: Stop) -> Result<Seen, Error> {
     if matches!(seen.observation.mover, MoverState::Succeeded { .. }) {
         seen.observation.image = ImageState::Pending;
     }
@@ -385,6 +386,11 @@ fn stopped(mut seen: Seen, stop: Stop) -> Result<Seen, Error> {
         Stop::Blocked(blocked) => {
             seen.observation.blocked = Some(blocked.message.clone());
             seen.blocked = Some(blocked);
+        }
+        Stop::Refused(error) => {
+            let message = ctx.refusal(&owner.uid, &error);
+            seen.observation.blocked = Some(message.clone());
+            seen.blocked = Some(Blocked { reason: "TransferBlocked", message });
         }
         Stop::Broken(error) => return Err(error),
     }
@@ -630,7 +636,7 @@ async fn tell<K: Kind>(ctx: &Context, live: &K, error: &Error) {
         return;
     }
     let mut recorded = live.recorded();
-    let says = Synchronizing::Error(error.to_string());
+    let says = Synchronizing::Error(ctx.refusal(&live.uid().unwrap_or_default(), error));
     conditions::set(&mut recorded.conditions, &says, Timestamp::now());
     if let Err(second) = update_status(ctx, live, &recorded, &live.published()).await {
         tracing::warn!(%second, "cannot record that {error}");

@@ -171,3 +171,21 @@ async fn a_quota_that_is_used_up_for_long_is_told_once() {
     cluster.server.heal();
     cluster.sync::<ReplicationSource>().await;
 }
+
+#[tokio::test]
+async fn a_refusal_in_other_words_each_time_is_told_once() {
+    for plural in ["jobs", "serviceaccounts"] {
+        let mut cluster = direct_source();
+        cluster.server.fail_all("POST", plural, Fault::RefusedByNumber(403));
+        for _ in 0..3 {
+            cluster.reconcile::<ReplicationSource>().await;
+        }
+        let told = cluster.condition::<ReplicationSource>();
+        assert_eq!(told.0, "Error", "{told:?}");
+        assert!(told.1.contains(REFUSAL), "{told:?}");
+        cluster.server.forget();
+        cluster.reconcile::<ReplicationSource>().await;
+        assert_eq!(cluster.server.writes(), [""; 0], "{plural}");
+        assert_eq!(cluster.condition::<ReplicationSource>(), told);
+    }
+}
