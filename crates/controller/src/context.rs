@@ -74,7 +74,7 @@ impl Context {
     pub(crate) fn back_off(&self, key: &str) -> Duration {
         let mut failures = self.failures.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         failures.retain(|_, (_, last)| last.elapsed() < FORGOTTEN);
-        let (failed, last) = failures.entry(key.to_owned()).or_insert((0, Instant::now()));
+        let (failed, last) = failures.entry(key.to_owned()).or_insert_with(|| (0, Instant::now()));
         let wait = FIRST.saturating_mul(1 << (*failed).min(16)).min(LONGEST);
         *failed = failed.saturating_add(1);
         *last = Instant::now();

@@ -65,8 +65,8 @@ mod validate;
 pub use go_duration::GoDuration;
 pub use happening::{EventKind, Happening};
 pub use machine::{
-    BACK_OFF_FIRST, BACK_OFF_FIRST_PERMANENT, BACK_OFF_LONGEST, BLOCKED_RECHECK, CONTINUOUS_FLOOR, RECHECK, Step, Want,
-    is_out_of_sync, out_of_sync_from, step,
+    BACK_OFF_FIRST, BACK_OFF_FIRST_PERMANENT, BACK_OFF_LONGEST, BLOCKED_RECHECK, CONTINUOUS_FLOOR,
+    RECHECK, Step, Want, is_out_of_sync, out_of_sync_from, step,
 };
 pub use maintenance::Maintenance;
 pub use method::{External, Method, ObjectStore, Peer, Restic, Retain, Rsync, RsyncTls, Syncthing};

@@ -213,7 +213,9 @@ fn a_failed_mover_is_tried_again_after_a_growing_wait() {
         (6, Retry::Transient, 320),
         (7, Retry::Transient, 600),
         (4_000_000_000, Retry::Transient, 600),
-        (1, Retry::Permanent, 600),
+        (1, Retry::Permanent, 60),
+        (3, Retry::Permanent, 240),
+        (9, Retry::Permanent, 600),
     ] {
         let world = failed(&run, attempts, retry, after_noon(5));
         let waiting = step(&replication, &status, &world, after_noon(6));

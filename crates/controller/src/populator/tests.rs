@@ -194,7 +194,7 @@ async fn a_claim_that_is_too_small_is_told_both_sizes() {
     look(&mut cluster).await;
     assert_eq!(cluster.server.writes(), ["POST events/VolSyncPopulatorPVCCreationError"]);
     let event = cluster.server.objects("events").remove(0);
-    let note = event["note"].as_str().or(event["message"].as_str()).unwrap();
+    let note = event["note"].as_str().or_else(|| event["message"].as_str()).unwrap();
     let requested = restored(&cluster).unwrap()["spec"]["resources"]["requests"]["storage"].clone();
     let wanted = format!("{} is requested, less than the 2Ti of", requested.as_str().unwrap());
     assert!(note.starts_with(&wanted), "{note}");
