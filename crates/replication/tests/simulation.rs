@@ -527,9 +527,12 @@ fn a_source_that_cannot_read_everything_does_not_try_more_often_than_its_schedul
 }
 
 #[test]
-fn a_mover_that_fails_for_good_is_tried_every_ten_minutes() {
+fn a_mover_that_fails_for_good_is_tried_ever_less_down_to_every_ten_minutes() {
     let scripts = vec![Script { seconds: 1, ending: Ending::Permanent }];
     let mut world = World::new(&When::Manual(1), scripts);
     world.pass(3_600);
-    assert_eq!(world.started, 6);
+    // After 1, 2, 4 and 8 minutes, then every ten.
+    assert_eq!(world.started, 9);
+    world.pass(3_600);
+    assert_eq!(world.started, 15);
 }
