@@ -56,7 +56,11 @@ const HOMES: &[(&str, &[&str])] = &[
     ("russh_sftp", &["crates/bucket/src/sftp.rs"]),
     ("fast_rsync", &["movers/rsync/src/native/delta.rs"]),
     ("object_store", &["crates/bucket/src/cloud.rs"]),
-    ("aws_sdk_s3", &["crates/bucket/src/s3.rs"]),
+    ("aws_sdk_s3", S3),
+    ("aws_config", S3),
+    ("aws_credential_types", S3),
+    ("aws_smithy_http_client", S3),
+    ("reqwest", &["crates/bucket/src/rest.rs"]),
     ("opendal", &["crates/bucket/src/service.rs"]),
     ("rustic_core", &["movers/restic/src/"]),
     ("notify", &["movers/syncthing/src/watch.rs"]),
@@ -73,6 +77,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("clap", &["/src/args.rs"]),
 ];
+
+const S3: &[&str] = &["crates/bucket/src/s3.rs", "crates/bucket/src/s3/"];
 
 /// Names that say nothing, so that everything ends up in them.
 const EMPTY_NAMES: &[&str] = &[

@@ -1,0 +1,440 @@
+//! `Rest`: a server that speaks restic's REST protocol.
+//!
+//! The protocol (restic's manual, "REST Backend") knows the files of a repository and nothing else:
+//! `config`, and names in `data`, `index`, `keys`, `locks` and `snapshots`. A pack that lies at
+//! `data/ab/abcd…` elsewhere is `data/abcd…` on such a server. Version 2 lists names with lengths.
+
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use reqwest::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LAST_MODIFIED, RANGE};
+use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode};
+use serde::Deserialize;
+use tokio::time::timeout;
+use url::Url;
+
+use crate::custom_ca;
+use crate::error::{Error, Kind, Operation, chain, kind_of_connection};
+use crate::location::Credentials;
+use crate::retry::Retries;
+use crate::store::{Entry, Listing, Store};
+use crate::whole_range::cut;
+
+/// The version of the protocol that lists lengths.
+const VERSION_2: &str = "application/vnd.x.restic.rest.v2";
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(15);
+
+/// How long no byte may move while content does.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// The longest stream that is taken, in bytes; it is held in memory. Packs have 128 MiB at most.
+const LONGEST_STREAM: usize = 256 << 20;
+
+/// What a repository consists of, besides its `config`.
+const DIRECTORIES: [&str; 5] = ["data", "index", "keys", "locks", "snapshots"];
+
+/// How long a listing is expected to be, in bytes: of a million packs it is 90 MB.
+const USUAL_LISTING: u64 = 90 << 20;
+
+/// The longest listing that is believed, in bytes.
+const LONGEST_LISTING: usize = 1 << 30;
+
+/// A repository on a server.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    url: Url,
+    credentials: Option<Credentials>,
+    client: Client,
+    retries: Retries,
+}
+
+/// What went wrong, before it is known with what.
+#[derive(Debug)]
+struct Trouble {
+    kind: Kind,
+    reason: String,
+}
+
+/// A file as a server lists it.
+#[derive(Debug, Deserialize)]
+struct Listed {
+    name: String,
+    size: u64,
+}
+
+impl Rest {
+    /// The repository at an address that ends with a slash.
+    pub(crate) fn new(
+        url: Url,
+        credentials: Option<Credentials>,
+        ca: Option<PathBuf>,
+        retries: Retries,
+    ) -> Result<Self, Error> {
+        let client = client(ca).map_err(|reason| {
+            Error::new(Kind::Invalid, Operation::Open, retries.location(), "", reason)
+        })?;
+        Ok(Self { url, credentials, client, retries })
+    }
+
+    fn error(&self, operation: Operation, key: &str, trouble: Trouble) -> Error {
+        Error::new(trouble.kind, operation, self.retries.location(), key, trouble.reason)
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, Trouble> {
+        let url =
+            self.url.join(path).map_err(|error| Trouble::new(Kind::Invalid, error.to_string()))?;
+        let request = self.client.request(method, url).header(ACCEPT, VERSION_2);
+        Ok(match &self.credentials {
+            Some(Credentials { user, password }) => request.basic_auth(user, Some(password)),
+            None => request,
+        })
+    }
+
+    /// Sends a request whose answer may be long, but begins soon.
+    async fn sent(&self, request: RequestBuilder) -> Result<reqwest::Result<Response>, Trouble> {
+        let sent = self.retries.answer(request.send()).await;
+        sent.map_err(|silence| Trouble::new(Kind::Unreachable, silence))
+    }
+
+    async fn try_create(&self) -> Result<(), Trouble> {
+        answer(self.request(Method::POST, "?create=true")?.send().await).map(drop)
+    }
+
+    async fn try_get(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, Trouble> {
+        if let Some(range) = range.as_ref().filter(|range| range.start >= range.end) {
+            return Ok(cut(Bytes::new(), range, self.try_head(key).await?.size, 0)?);
+        }
+        let mut request = self.request(Method::GET, &path_of(key)?)?;
+        if let Some(range) = &range {
+            request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end - 1));
+        }
+        let response = answer(self.sent(request).await?)?;
+        let partial = response.status() == StatusCode::PARTIAL_CONTENT;
+        let total = total_of(response.headers());
+        let content = content(response, usize::MAX).await?;
+        match range {
+            None => Ok(content),
+            Some(range) => {
+                let start = if partial { range.start } else { 0 };
+                let total = total.unwrap_or(start + content.len() as u64);
+                Ok(cut(content, &range, total, start)?)
+            }
+        }
+    }
+
+    async fn try_put(&self, key: &str, content: Bytes) -> Result<(), Trouble> {
+        let request = self.request(Method::POST, &path_of(key)?)?;
+        match answer(request.body(content.clone()).send().await) {
+            Ok(_) => Ok(()),
+            // Servers that never overwrite refuse what is there already, also when the answer to a
+            // first attempt was lost.
+            Err(refused) if refused.kind == Kind::Forbidden => {
+                match self.try_get(key, None).await {
+                    Ok(there) if there == content => Ok(()),
+                    Ok(_) | Err(_) => Err(refused),
+                }
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn try_head(&self, key: &str) -> Result<Entry, Trouble> {
+        let response = answer(self.request(Method::HEAD, &path_of(key)?)?.send().await)?;
+        let size = response
+            .headers()
+            .get(reqwest::header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse().ok())
+            .ok_or_else(|| Trouble::new(Kind::Failing, "the answer has no length"))?;
+        let modified = response.headers().get(LAST_MODIFIED).and_then(|time| {
+            let time = jiff::fmt::rfc2822::parse(time.to_str().ok()?).ok()?;
+            Some(time.timestamp())
+        });
+        Ok(Entry { key: key.to_owned(), size, modified })
+    }
+
+    async fn try_delete(&self, key: &str) -> Result<(), Trouble> {
+        match answer(self.request(Method::DELETE, &path_of(key)?)?.send().await) {
+            Ok(_) => Ok(()),
+            Err(gone) if gone.kind == Kind::NotFound => Ok(()),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Everything in one of the directories whose key starts with `prefix`.
+    async fn try_list(&self, directory: &str, prefix: &str) -> Result<Vec<Entry>, Trouble> {
+        let request = self.request(Method::GET, &format!("{directory}/"))?;
+        let response = answer(self.sent(request).await?).map_err(|trouble| match trouble.kind {
+            Kind::NotFound => Trouble::new(Kind::NoBucket, "there is no such repository"),
+            _ => trouble,
+        })?;
+        let version_2 = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|version| version.as_bytes().starts_with(VERSION_2.as_bytes()));
+        let listing = content(response, LONGEST_LISTING).await?;
+        let unreadable = |error: serde_json::Error| {
+            Trouble::new(Kind::Failing, format!("the listing cannot be read: {error}"))
+        };
+        if version_2 {
+            let listed: Option<Vec<Listed>> =
+                serde_json::from_slice(&listing).map_err(unreadable)?;
+            return Ok(listed
+                .unwrap_or_default()
+                .into_iter()
+                .map(|Listed { name, size }| Entry {
+                    key: key_of(directory, &name),
+                    size,
+                    modified: None::<Timestamp>,
+                })
+                .filter(|entry| entry.key.starts_with(prefix))
+                .collect());
+        }
+        let names: Option<Vec<String>> = serde_json::from_slice(&listing).map_err(unreadable)?;
+        let mut entries = Vec::new();
+        for key in names.unwrap_or_default().iter().map(|name| key_of(directory, name)) {
+            if !key.starts_with(prefix) {
+                continue;
+            }
+            match self.try_head(&key).await {
+                Ok(entry) => entries.push(entry),
+                // It was deleted meanwhile.
+                Err(gone) if gone.kind == Kind::NotFound => {}
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(entries)
+    }
+
+    async fn try_list_config(&self) -> Result<Vec<Entry>, Trouble> {
+        match self.try_head("config").await {
+            Ok(entry) => Ok(vec![entry]),
+            Err(absent) if absent.kind == Kind::NotFound => Ok(Vec::new()),
+            Err(other) => Err(other),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Rest {
+    fn location(&self) -> &str {
+        self.retries.location()
+    }
+
+    async fn create(&self) -> Result<(), Error> {
+        self.try_create().await.map_err(|trouble| self.error(Operation::Create, "", trouble))
+    }
+
+    async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, Error> {
+        let got = self.try_get(key, range).await;
+        got.map_err(|trouble| self.error(Operation::Get, key, trouble))
+    }
+
+    async fn put(&self, key: &str, content: Bytes) -> Result<(), Error> {
+        let put = self.try_put(key, content).await;
+        put.map_err(|trouble| self.error(Operation::Put, key, trouble))
+    }
+
+    /// The protocol has no parts, and servers keep what arrived of a request that has no length and
+    /// breaks. So the content is gathered first.
+    async fn put_stream(
+        &self,
+        key: &str,
+        mut content: BoxStream<'_, io::Result<Bytes>>,
+    ) -> Result<(), Error> {
+        let refused =
+            |kind, reason: String| self.error(Operation::Put, key, Trouble::new(kind, reason));
+        let mut whole = BytesMut::new();
+        while let Some(chunk) = content.next().await {
+            let chunk = chunk.map_err(|error| refused(Kind::Content, error.to_string()))?;
+            whole.extend_from_slice(&chunk);
+            if whole.len() > LONGEST_STREAM {
+                let reason = format!("a stream of more than {LONGEST_STREAM} bytes has no length");
+                return Err(refused(Kind::Invalid, reason));
+            }
+        }
+        let whole = whole.freeze();
+        let attempt = || self.put(key, whole.clone());
+        self.retries.run(Operation::Put, key, whole.len() as u64, attempt).await
+    }
+
+    async fn head(&self, key: &str) -> Result<Entry, Error> {
+        let entry = self.try_head(key).await;
+        entry.map_err(|trouble| self.error(Operation::Head, key, trouble))
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str) -> Listing<'a> {
+        let directories = DIRECTORIES.iter().map(|directory| Some(*directory));
+        let wanted = std::iter::once(None).chain(directories).filter(move |directory| {
+            let beginning = directory.map_or("config".to_owned(), |name| format!("{name}/"));
+            beginning.starts_with(prefix) || directory.is_some() && prefix.starts_with(&beginning)
+        });
+        stream::iter(wanted)
+            .then(move |directory| async move {
+                let attempt = || async {
+                    let listed = match directory {
+                        Some(directory) => self.try_list(directory, prefix).await,
+                        None => self.try_list_config().await,
+                    };
+                    listed.map_err(|trouble| self.error(Operation::List, prefix, trouble))
+                };
+                let entries = self.retries.run(Operation::List, prefix, USUAL_LISTING, attempt);
+                Ok::<_, Error>(stream::iter(entries.await?.into_iter().map(Ok)))
+            })
+            .try_flatten()
+            .boxed()
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), Error> {
+        let deleted = self.try_delete(key).await;
+        deleted.map_err(|trouble| self.error(Operation::Delete, key, trouble))
+    }
+}
+
+impl Trouble {
+    fn new(kind: Kind, reason: impl Into<String>) -> Self {
+        Self { kind, reason: reason.into() }
+    }
+
+    /// What broke on the way. The address is left out: the error names the store.
+    fn of_request(error: reqwest::Error) -> Self {
+        let error = error.without_url();
+        let kind = if error.is_builder() { Kind::Invalid } else { kind_of_connection(&error) };
+        Self::new(kind, chain(&error))
+    }
+}
+
+impl From<crate::whole_range::RangeProblem> for Trouble {
+    fn from(problem: crate::whole_range::RangeProblem) -> Self {
+        Self::new(problem.kind, problem.reason)
+    }
+}
+
+fn client(ca: Option<PathBuf>) -> Result<Client, String> {
+    // Whoever calls tries again. An answer that leads elsewhere would take the password with it.
+    let mut builder = Client::builder()
+        .connect_timeout(CONNECT)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never());
+    if let Some(ca) = ca {
+        let pem = custom_ca::read(&ca)?;
+        let trusted = Certificate::from_pem_bundle(&pem).map_err(|error| chain(&error))?;
+        builder = builder.tls_certs_merge(trusted);
+    }
+    builder.build().map_err(|error| chain(&error))
+}
+
+/// An answer that says yes, or what it says instead.
+fn answer(sent: reqwest::Result<Response>) -> Result<Response, Trouble> {
+    let response = sent.map_err(Trouble::of_request)?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let kind = match Kind::of_status(status.as_u16()) {
+        // The protocol has no such answer: it is not one of restic's servers.
+        Kind::Invalid if status.is_redirection() => {
+            return Err(Trouble::new(
+                Kind::Invalid,
+                format!("the answer is {status}: the server is somewhere else"),
+            ));
+        }
+        kind => kind,
+    };
+    Err(Trouble::new(kind, format!("the answer is {status}")))
+}
+
+/// The whole content of an answer, as long as it keeps coming.
+async fn content(mut response: Response, longest: usize) -> Result<Bytes, Trouble> {
+    let promised = response.content_length();
+    let mut whole = BytesMut::new();
+    loop {
+        let Ok(chunk) = timeout(STALLED, response.chunk()).await else {
+            return Err(Trouble::new(Kind::Unreachable, "the content stopped coming"));
+        };
+        let chunk = chunk.map_err(|error| {
+            let trouble = Trouble::of_request(error);
+            Trouble::new(trouble.kind, format!("the content was cut short: {}", trouble.reason))
+        })?;
+        let Some(chunk) = chunk else { break };
+        whole.extend_from_slice(&chunk);
+        if whole.len() > longest {
+            return Err(Trouble::new(Kind::Failing, "the answer has no end"));
+        }
+    }
+    if promised.is_some_and(|promised| promised != whole.len() as u64) {
+        return Err(Trouble::new(Kind::Unreachable, "the content was cut short"));
+    }
+    Ok(whole.freeze())
+}
+
+/// How long the whole object is of which a part came.
+fn total_of(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_RANGE)?.to_str().ok()?.rsplit('/').next()?.parse().ok()
+}
+
+/// Where a key is on the server.
+fn path_of(key: &str) -> Result<String, Trouble> {
+    let parts: Vec<&str> = key.split('/').collect();
+    let named =
+        |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    match parts.as_slice() {
+        ["config"] => Ok("config".to_owned()),
+        ["data", start, name] if named(name) && *start == first_two(name) => {
+            Ok(format!("data/{name}"))
+        }
+        [directory, name]
+            if *directory != "data" && DIRECTORIES.contains(directory) && named(name) =>
+        {
+            Ok(key.to_owned())
+        }
+        _ => Err(Trouble::new(
+            Kind::Invalid,
+            "restic's REST protocol knows the files of a repository alone",
+        )),
+    }
+}
+
+/// The key of what a server lists.
+fn key_of(directory: &str, name: &str) -> String {
+    match directory {
+        "data" => format!("data/{}/{name}", first_two(name)),
+        _ => format!("{directory}/{name}"),
+    }
+}
+
+fn first_two(name: &str) -> &str {
+    name.get(..2).unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packs_lie_flat_on_a_server() {
+        for (key, path) in [
+            ("config", "config"),
+            ("data/ab/abcd", "data/abcd"),
+            ("keys/1234", "keys/1234"),
+            ("snapshots/ffff", "snapshots/ffff"),
+        ] {
+            assert_eq!(path_of(key).unwrap(), path);
+            if let Some((directory, name)) = path.split_once('/') {
+                assert_eq!(key_of(directory, name), key);
+            }
+        }
+        for key in ["", "x", "data/abcd", "data/cd/abcd", "keys/../config", "keys/a b", "keys/a/b"]
+        {
+            assert_eq!(path_of(key).unwrap_err().kind, Kind::Invalid, "{key}");
+        }
+    }
+}

@@ -1,0 +1,502 @@
+//! `S3`: Amazon S3 and every server that speaks it.
+
+use std::io;
+use std::ops::Range;
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::types::{
+    BucketLocationConstraint, CompletedMultipartUpload, CompletedPart, CreateBucketConfiguration,
+    EncodingType, Object,
+};
+use bytes::{Bytes, BytesMut};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use tokio::sync::OnceCell;
+
+use crate::error::{Error, Kind, Operation};
+use crate::key::{below, problem_with_key, relative};
+use crate::retry::Retries;
+use crate::store::{Entry, Listing, Store};
+use crate::whole_range::{RangeProblem, cut};
+pub(crate) use connect::Connect;
+use connect::Connected;
+use trouble::Trouble;
+
+mod connect;
+mod trouble;
+
+/// The first parts of a stream are this long; later ones are longer, so that the 10 000 parts that
+/// S3 allows make 880 GB.
+const PART_SIZE: usize = 16 << 20;
+
+/// After so many parts they grow by [`PART_SIZE`].
+const PARTS_OF_A_SIZE: usize = 1000;
+
+/// How many parts are on their way at once; each is held in memory.
+const PARTS_AT_ONCE: usize = 4;
+
+/// A bucket, or a path in it.
+#[derive(Debug)]
+pub(crate) struct S3 {
+    bucket: String,
+    path: String,
+    connect: Connect,
+    connected: OnceCell<Connected>,
+    retries: Retries,
+}
+
+impl S3 {
+    /// A bucket that is connected to when it is first used.
+    pub(crate) fn new(bucket: String, path: String, connect: Connect, retries: Retries) -> Self {
+        Self { bucket, path, connect, connected: OnceCell::new(), retries }
+    }
+
+    fn error(&self, operation: Operation, key: &str, trouble: Trouble) -> Error {
+        Error::new(trouble.kind, operation, self.retries.location(), key, trouble.reason)
+    }
+
+    async fn connected(&self) -> Result<&Connected, Trouble> {
+        self.connected.get_or_try_init(|| self.connect.connect(&self.bucket)).await
+    }
+
+    async fn client(&self) -> Result<&Client, Trouble> {
+        Ok(&self.connected().await?.client)
+    }
+
+    fn object(&self, key: &str) -> String {
+        below(&self.path, key)
+    }
+
+    /// An answer of 404 without a word may mean the object or the bucket: only the latter can be
+    /// asked for.
+    async fn not_found(&self, client: &Client, trouble: Trouble) -> Trouble {
+        if trouble.kind != Kind::NotFound || trouble.said {
+            return trouble;
+        }
+        match client.head_bucket().bucket(&self.bucket).send().await {
+            Ok(_) => trouble,
+            Err(error) => match Trouble::of_sdk(error) {
+                missing if missing.kind == Kind::NotFound => {
+                    Trouble::new(Kind::NoBucket, "there is no such bucket")
+                }
+                // Who may use objects may still not look at the bucket.
+                refused if refused.kind == Kind::Forbidden => trouble,
+                other => other,
+            },
+        }
+    }
+
+    async fn try_create(&self) -> Result<(), Trouble> {
+        let Connected { client, region } = self.connected().await?;
+        match client.head_bucket().bucket(&self.bucket).send().await {
+            Ok(_) => return Ok(()),
+            Err(error) => match Trouble::of_sdk(error) {
+                missing if missing.kind == Kind::NotFound || missing.kind == Kind::NoBucket => {}
+                // It exists: what may be done with it shows later.
+                refused if refused.kind == Kind::Forbidden => return Ok(()),
+                other => return Err(other),
+            },
+        }
+        let mut create = client.create_bucket().bucket(&self.bucket);
+        if region != connect::DEFAULT_REGION {
+            create = create.create_bucket_configuration(
+                CreateBucketConfiguration::builder()
+                    .location_constraint(BucketLocationConstraint::from(region.as_str()))
+                    .build(),
+            );
+        }
+        match create.send().await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some("BucketAlreadyOwnedByYou") => Ok(()),
+            Err(error) => Err(Trouble::of_sdk(error)),
+        }
+    }
+
+    async fn try_get(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, Trouble> {
+        let client = self.client().await?;
+        if let Some(range) = range.as_ref().filter(|range| range.start >= range.end) {
+            let size = self.try_head(key).await?.size;
+            cut(Bytes::new(), range, size, 0)?;
+            return Ok(Bytes::new());
+        }
+        let header = range.as_ref().map(|range| format!("bytes={}-{}", range.start, range.end - 1));
+        let request =
+            client.get_object().bucket(&self.bucket).key(self.object(key)).set_range(header);
+        let sent = self.retries.answer(request.send()).await;
+        let answer = match sent.map_err(|silence| Trouble::new(Kind::Unreachable, silence))? {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.not_found(client, Trouble::of_sdk(error)).await),
+        };
+        let promised = answer.content_length;
+        let total = answer.content_range().and_then(|range| range.rsplit('/').next()?.parse().ok());
+        let partial = answer.content_range.is_some();
+        let content = answer.body.collect().await.map_err(|error| Trouble::of_body(&error))?;
+        let content = content.into_bytes();
+        let length = content.len() as u64;
+        if promised.is_some_and(|promised| promised.unsigned_abs() != length) {
+            return Err(Trouble::new(Kind::Unreachable, "the content was cut short"));
+        }
+        match range {
+            None => Ok(content),
+            Some(range) => {
+                let start = if partial { range.start } else { 0 };
+                Ok(cut(content, &range, total.unwrap_or(start + length), start)?)
+            }
+        }
+    }
+
+    async fn try_put(&self, key: &str, content: Bytes) -> Result<(), Trouble> {
+        if let Some(problem) = problem_with_key(key) {
+            return Err(Trouble::new(Kind::Invalid, problem));
+        }
+        let client = self.client().await?;
+        let request = client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(self.object(key))
+            .set_content_md5(self.connect.content_md5(&content))
+            .content_type("application/octet-stream")
+            .body(ByteStream::from(content));
+        match request.send().await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.not_found(client, Trouble::of_sdk(error)).await),
+        }
+    }
+
+    async fn try_head(&self, key: &str) -> Result<Entry, Trouble> {
+        let client = self.client().await?;
+        let request = client.head_object().bucket(&self.bucket).key(self.object(key));
+        match request.send().await {
+            Ok(answer) => Ok(Entry {
+                key: key.to_owned(),
+                size: answer
+                    .content_length
+                    .ok_or_else(|| Trouble::new(Kind::Failing, "the answer has no length"))?
+                    .unsigned_abs(),
+                modified: answer.last_modified.as_ref().and_then(timestamp),
+            }),
+            Err(error) => Err(self.not_found(client, Trouble::of_sdk(error)).await),
+        }
+    }
+
+    async fn try_delete(&self, key: &str) -> Result<(), Trouble> {
+        let client = self.client().await?;
+        let request = client.delete_object().bucket(&self.bucket).key(self.object(key));
+        match request.send().await {
+            Ok(_) => Ok(()),
+            Err(error) => match self.not_found(client, Trouble::of_sdk(error)).await {
+                gone if gone.kind == Kind::NotFound => Ok(()),
+                other => Err(other),
+            },
+        }
+    }
+
+    /// One page of a listing, and where the next begins.
+    async fn try_page(
+        &self,
+        prefix: &str,
+        token: Option<&str>,
+    ) -> Result<(Vec<Entry>, Option<String>), Trouble> {
+        let answer = self
+            .client()
+            .await?
+            .list_objects_v2()
+            .bucket(&self.bucket)
+            .prefix(below(&self.path, prefix))
+            .encoding_type(EncodingType::Url)
+            .set_continuation_token(token.map(str::to_owned))
+            .send()
+            .await
+            .map_err(|error| match Trouble::of_sdk(error) {
+                missing if missing.kind == Kind::NotFound => {
+                    Trouble::new(Kind::NoBucket, "there is no such bucket")
+                }
+                other => other,
+            })?;
+        let encoded = answer.encoding_type() == Some(&EncodingType::Url);
+        let entries = answer
+            .contents()
+            .iter()
+            .map(|object| self.entry(object, encoded))
+            .collect::<Result<Vec<Entry>, Trouble>>()?;
+        let more = answer.is_truncated() == Some(true);
+        match answer.next_continuation_token {
+            Some(token) if more => Ok((entries, Some(token))),
+            None if more => {
+                Err(Trouble::new(Kind::Failing, "the listing goes on, and nothing says where"))
+            }
+            _ => Ok((entries, None)),
+        }
+    }
+
+    fn entry(&self, object: &Object, encoded: bool) -> Result<Entry, Trouble> {
+        let name = object.key().unwrap_or_default();
+        let name = if encoded { url_decoded(name)? } else { name.to_owned() };
+        let key = relative(&self.path, &name).ok_or_else(|| {
+            Trouble::new(Kind::Failing, format!("{name} is listed, which was not asked for"))
+        })?;
+        let size = object.size().ok_or_else(|| {
+            Trouble::new(Kind::Failing, format!("{name} is listed without its length"))
+        })?;
+        Ok(Entry {
+            key: key.to_owned(),
+            size: size.unsigned_abs(),
+            modified: object.last_modified().and_then(timestamp),
+        })
+    }
+
+    /// Writes a stream in parts; the caller gives the upload up if this fails.
+    async fn upload(
+        &self,
+        key: &str,
+        upload: &str,
+        content: BoxStream<'_, io::Result<Bytes>>,
+    ) -> Result<(), Error> {
+        let parts = parts(content)
+            .map_err(|error| {
+                self.error(Operation::Put, key, Trouble::new(Kind::Content, error.to_string()))
+            })
+            .map_ok(|(number, part)| async move {
+                let size = part.len() as u64;
+                let attempt = || async {
+                    self.try_part(key, upload, number, part.clone())
+                        .await
+                        .map_err(|trouble| self.error(Operation::Put, key, trouble))
+                };
+                let done = self.retries.run(Operation::Put, key, size, attempt).await?;
+                Ok((done, size))
+            })
+            .try_buffered(PARTS_AT_ONCE);
+        let done: Vec<(CompletedPart, u64)> = parts.try_collect().await?;
+        let length = done.iter().map(|(_, size)| size).sum();
+        let done: Vec<CompletedPart> = done.into_iter().map(|(part, _)| part).collect();
+        let attempt = || async {
+            self.try_complete(key, upload, done.clone(), length)
+                .await
+                .map_err(|trouble| self.error(Operation::Put, key, trouble))
+        };
+        self.retries.run(Operation::Put, key, 0, attempt).await
+    }
+
+    async fn try_start(&self, key: &str) -> Result<String, Trouble> {
+        if let Some(problem) = problem_with_key(key) {
+            return Err(Trouble::new(Kind::Invalid, problem));
+        }
+        let client = self.client().await?;
+        let request = client
+            .create_multipart_upload()
+            .bucket(&self.bucket)
+            .key(self.object(key))
+            .content_type("application/octet-stream");
+        match request.send().await {
+            Ok(answer) => answer
+                .upload_id
+                .ok_or_else(|| Trouble::new(Kind::Failing, "the upload was given no name")),
+            Err(error) => Err(self.not_found(client, Trouble::of_sdk(error)).await),
+        }
+    }
+
+    async fn try_part(
+        &self,
+        key: &str,
+        upload: &str,
+        number: i32,
+        part: Bytes,
+    ) -> Result<CompletedPart, Trouble> {
+        let answer = self
+            .client()
+            .await?
+            .upload_part()
+            .bucket(&self.bucket)
+            .key(self.object(key))
+            .upload_id(upload)
+            .part_number(number)
+            .set_content_md5(self.connect.content_md5(&part))
+            .body(ByteStream::from(part))
+            .send()
+            .await
+            .map_err(Trouble::of_sdk)?;
+        Ok(CompletedPart::builder()
+            .part_number(number)
+            .set_e_tag(answer.e_tag)
+            .set_checksum_crc32(answer.checksum_crc32)
+            .build())
+    }
+
+    async fn try_complete(
+        &self,
+        key: &str,
+        upload: &str,
+        parts: Vec<CompletedPart>,
+        length: u64,
+    ) -> Result<(), Trouble> {
+        let request = self
+            .client()
+            .await?
+            .complete_multipart_upload()
+            .bucket(&self.bucket)
+            .key(self.object(key))
+            .upload_id(upload)
+            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build());
+        match request.send().await {
+            Ok(_) => Ok(()),
+            // It was completed before, and the answer was lost.
+            Err(error) if error.code() == Some("NoSuchUpload") => match self.try_head(key).await {
+                Ok(entry) if entry.size == length => Ok(()),
+                Ok(_) | Err(_) => Err(Trouble::of_sdk(error)),
+            },
+            Err(error) => Err(Trouble::of_sdk(error)),
+        }
+    }
+
+    /// What remains of an upload costs money until it is given up. What went wrong before is what
+    /// the caller hears of.
+    async fn give_up(&self, key: &str, upload: &str) {
+        let Ok(client) = self.client().await else { return };
+        let request = client
+            .abort_multipart_upload()
+            .bucket(&self.bucket)
+            .key(self.object(key))
+            .upload_id(upload);
+        if let Err(error) = request.send().await {
+            let reason = Trouble::of_sdk(error).reason;
+            tracing::warn!(key, %reason, "an unfinished upload stays behind");
+        }
+    }
+}
+
+#[async_trait]
+impl Store for S3 {
+    fn location(&self) -> &str {
+        self.retries.location()
+    }
+
+    async fn create(&self) -> Result<(), Error> {
+        self.try_create().await.map_err(|trouble| self.error(Operation::Create, "", trouble))
+    }
+
+    async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, Error> {
+        let got = self.try_get(key, range).await;
+        got.map_err(|trouble| self.error(Operation::Get, key, trouble))
+    }
+
+    async fn put(&self, key: &str, content: Bytes) -> Result<(), Error> {
+        let put = self.try_put(key, content).await;
+        put.map_err(|trouble| self.error(Operation::Put, key, trouble))
+    }
+
+    async fn put_stream(
+        &self,
+        key: &str,
+        content: BoxStream<'_, io::Result<Bytes>>,
+    ) -> Result<(), Error> {
+        let attempt = || async {
+            let started = self.try_start(key).await;
+            started.map_err(|trouble| self.error(Operation::Put, key, trouble))
+        };
+        let upload = self.retries.run(Operation::Put, key, 0, attempt).await?;
+        let done = self.upload(key, &upload, content).await;
+        if done.is_err() {
+            self.give_up(key, &upload).await;
+        }
+        done
+    }
+
+    async fn head(&self, key: &str) -> Result<Entry, Error> {
+        let entry = self.try_head(key).await;
+        entry.map_err(|trouble| self.error(Operation::Head, key, trouble))
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str) -> Listing<'a> {
+        // Where the next page begins; `None` after the last.
+        stream::try_unfold(Some(None), move |next: Option<Option<String>>| async move {
+            let Some(token) = next else { return Ok(None) };
+            let attempt = || async {
+                let page = self.try_page(prefix, token.as_deref()).await;
+                page.map_err(|trouble| self.error(Operation::List, prefix, trouble))
+            };
+            let (entries, next) = self.retries.run(Operation::List, prefix, 0, attempt).await?;
+            Ok::<_, Error>(Some((stream::iter(entries.into_iter().map(Ok)), next.map(Some))))
+        })
+        .try_flatten()
+        .boxed()
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), Error> {
+        let deleted = self.try_delete(key).await;
+        deleted.map_err(|trouble| self.error(Operation::Delete, key, trouble))
+    }
+}
+
+impl From<RangeProblem> for Trouble {
+    fn from(problem: RangeProblem) -> Self {
+        Self::new(problem.kind, problem.reason)
+    }
+}
+
+/// Cuts a stream into numbered parts, at least one.
+fn parts(
+    content: BoxStream<'_, io::Result<Bytes>>,
+) -> impl futures::Stream<Item = io::Result<(i32, Bytes)>> + Send {
+    // What is left of the last chunk, how many parts there were, and whether there is more.
+    let start = (content, BytesMut::new(), 0_usize, true);
+    stream::try_unfold(start, |(mut content, mut gathered, count, mut more)| async move {
+        let size = PART_SIZE * (1 + count / PARTS_OF_A_SIZE);
+        while more && gathered.len() < size {
+            match content.next().await.transpose()? {
+                Some(chunk) => gathered.extend_from_slice(&chunk),
+                None => more = false,
+            }
+        }
+        if gathered.is_empty() && count > 0 {
+            return Ok(None);
+        }
+        let part = gathered.split_to(size.min(gathered.len())).freeze();
+        let number = i32::try_from(count + 1).map_err(io::Error::other)?;
+        Ok(Some(((number, part), (content, gathered, count + 1, more))))
+    })
+}
+
+fn timestamp(time: &DateTime) -> Option<Timestamp> {
+    Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok()
+}
+
+/// S3 encodes the names in a listing as forms do.
+fn url_decoded(name: &str) -> Result<String, Trouble> {
+    let spaced = name.replace('+', " ");
+    percent_encoding::percent_decode_str(&spaced)
+        .decode_utf8()
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|_| Trouble::new(Kind::Failing, "a name is listed that is not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_is_cut_into_parts_that_are_all_there() {
+        let chunk = |byte: u8| Ok(Bytes::from(vec![byte; 5 << 20]));
+        let content = stream::iter((0..8).map(chunk)).boxed();
+        let parts: Vec<(i32, Bytes)> = parts(content).try_collect().await.unwrap();
+        let lengths: Vec<usize> = parts.iter().map(|(_, part)| part.len()).collect();
+        assert_eq!(lengths, [PART_SIZE, PART_SIZE, (40 << 20) - 2 * PART_SIZE]);
+        let whole: Vec<u8> = parts.iter().flat_map(|(_, part)| part.to_vec()).collect();
+        assert!(
+            whole.chunks(5 << 20).zip(0..8).all(|(chunk, byte)| chunk.iter().all(|b| *b == byte))
+        );
+        let empty: Vec<(i32, Bytes)> =
+            super::parts(stream::empty().boxed()).try_collect().await.unwrap();
+        assert_eq!(empty, [(1, Bytes::new())]);
+    }
+
+    #[test]
+    fn names_in_listings_are_decoded() {
+        assert_eq!(url_decoded("a%2Bb+c%252F/%C3%BC").unwrap(), "a+b c%2F/ü");
+        assert!(url_decoded("%ff").is_err());
+    }
+}

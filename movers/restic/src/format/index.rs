@@ -1,0 +1,323 @@
+//! The index: where every blob lies. Index files are read into a table of 48 bytes a blob.
+
+use serde::Deserialize;
+
+use super::blob::BlobKind;
+use super::error::Error;
+use super::id::Id;
+use super::pack::PackedBlob;
+
+/// Where a blob lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// The pack.
+    pub pack: Id,
+    /// Number of the pack, in this index only.
+    pub pack_number: u32,
+    /// Where the blob begins in it, in bytes.
+    pub offset: u32,
+    /// Its length there, in bytes.
+    pub length: u32,
+    /// Its length before compression, in bytes; 0 if it is not compressed.
+    pub raw_length: u32,
+}
+
+impl Location {
+    /// The length of the blob's content, in bytes.
+    pub const fn content_length(&self) -> u32 {
+        if self.raw_length == 0 {
+            self.length.saturating_sub(super::blob::sealed_length(0) as u32)
+        } else {
+            self.raw_length
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    id: Id,
+    pack: u32,
+    offset: u32,
+    length: u32,
+    raw_length: u32,
+}
+
+/// All blobs of one kind: sorted by name, and for the first 16 bits of a name where they begin.
+#[derive(Debug, Default)]
+struct Table {
+    entries: Vec<Entry>,
+    starts: Vec<u32>,
+}
+
+fn bucket(id: &Id) -> usize {
+    let [high, low, ..] = *id.as_bytes();
+    usize::from(u16::from_be_bytes([high, low]))
+}
+
+impl Table {
+    fn sort(&mut self) {
+        self.entries.sort_unstable_by_key(|entry| entry.id);
+        self.entries.dedup_by_key(|entry| entry.id);
+        self.starts = vec![0; (1 << 16) + 1];
+        for entry in &self.entries {
+            if let Some(count) = self.starts.get_mut(bucket(&entry.id) + 1) {
+                *count += 1;
+            }
+        }
+        let mut sum = 0;
+        for start in &mut self.starts {
+            sum += *start;
+            *start = sum;
+        }
+    }
+
+    fn find(&self, id: &Id) -> Option<&Entry> {
+        let at = bucket(id);
+        let (from, to) = (*self.starts.get(at)? as usize, *self.starts.get(at + 1)? as usize);
+        let bucket = self.entries.get(from..to)?;
+        bucket.get(bucket.binary_search_by_key(id, |entry| entry.id).ok()?)
+    }
+}
+
+/// Where every blob of a repository lies.
+#[derive(Debug, Default)]
+pub struct Index {
+    packs: Vec<Id>,
+    /// Where the last blob of each pack ends.
+    pack_ends: Vec<u32>,
+    data: Table,
+    trees: Table,
+}
+
+impl Index {
+    /// Where a blob lies; `None` if it is in no pack.
+    pub fn find(&self, kind: BlobKind, id: &Id) -> Option<Location> {
+        let table = match kind {
+            BlobKind::Data => &self.data,
+            BlobKind::Tree => &self.trees,
+        };
+        let entry = table.find(id)?;
+        Some(Location {
+            pack: *self.packs.get(entry.pack as usize)?,
+            pack_number: entry.pack,
+            offset: entry.offset,
+            length: entry.length,
+            raw_length: entry.raw_length,
+        })
+    }
+
+    /// Whether a blob is in some pack.
+    pub fn contains(&self, kind: BlobKind, id: &Id) -> bool {
+        match kind {
+            BlobKind::Data => self.data.find(id).is_some(),
+            BlobKind::Tree => self.trees.find(id).is_some(),
+        }
+    }
+
+    /// Where the last blob of a pack ends, in bytes from its start; by its number in a
+    /// [`Location`].
+    pub fn pack_end(&self, pack_number: u32) -> u32 {
+        self.pack_ends.get(pack_number as usize).copied().unwrap_or_default()
+    }
+
+    /// How many blobs it knows.
+    pub fn len(&self) -> usize {
+        self.data.entries.len() + self.trees.entries.len()
+    }
+
+    /// Whether it knows none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Gathers index files.
+#[derive(Debug, Default)]
+pub struct IndexBuilder {
+    index: Index,
+}
+
+#[derive(Deserialize)]
+struct IndexFile {
+    packs: Vec<PackEntry>,
+}
+
+#[derive(Deserialize)]
+struct PackEntry {
+    id: Id,
+    blobs: Vec<BlobEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Type {
+    Data,
+    Tree,
+}
+
+#[derive(Deserialize)]
+struct BlobEntry {
+    id: Id,
+    r#type: Type,
+    offset: u32,
+    length: u32,
+    #[serde(default)]
+    uncompressed_length: u32,
+}
+
+impl IndexBuilder {
+    /// Adds what an index file (decrypted) lists.
+    pub fn add_file(&mut self, what: &str, json: &[u8]) -> Result<(), Error> {
+        let file: IndexFile = serde_json::from_slice(json)
+            .map_err(|error| Error::damaged(what, error.to_string()))?;
+        for pack in file.packs {
+            let number = self.add_pack(pack.id)?;
+            for blob in pack.blobs {
+                let kind = match blob.r#type {
+                    Type::Data => BlobKind::Data,
+                    Type::Tree => BlobKind::Tree,
+                };
+                if blob.offset.checked_add(blob.length).is_none() {
+                    return Err(Error::damaged(what, "a blob ends beyond 4 GiB"));
+                }
+                // Compression may add a little, and never much.
+                if blob.length > kind.limit().saturating_add(1 << 20) {
+                    let why = format!("blob {} is to have {} bytes", blob.id, blob.length);
+                    return Err(Error::damaged(what, why));
+                }
+                self.add(
+                    kind,
+                    Entry {
+                        id: blob.id,
+                        pack: number,
+                        offset: blob.offset,
+                        length: blob.length,
+                        raw_length: blob.uncompressed_length,
+                    },
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the blobs of one pack.
+    pub fn add_blobs(&mut self, pack: Id, blobs: &[PackedBlob]) -> Result<(), Error> {
+        let number = self.add_pack(pack)?;
+        for blob in blobs {
+            self.add(
+                blob.kind,
+                Entry {
+                    id: blob.id,
+                    pack: number,
+                    offset: blob.offset,
+                    length: blob.length,
+                    raw_length: blob.raw_length,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    fn add_pack(&mut self, id: Id) -> Result<u32, Error> {
+        let number = u32::try_from(self.index.packs.len())
+            .map_err(|_| Error::damaged("the index", "it lists more than 2^32 packs"))?;
+        self.index.packs.push(id);
+        self.index.pack_ends.push(0);
+        Ok(number)
+    }
+
+    fn add(&mut self, kind: BlobKind, entry: Entry) {
+        if let Some(end) = self.index.pack_ends.get_mut(entry.pack as usize) {
+            *end = (*end).max(entry.offset.saturating_add(entry.length));
+        }
+        match kind {
+            BlobKind::Data => self.index.data.entries.push(entry),
+            BlobKind::Tree => self.index.trees.entries.push(entry),
+        }
+    }
+
+    /// The whole index.
+    pub fn finish(mut self) -> Index {
+        self.index.data.sort();
+        self.index.trees.sort();
+        self.index
+    }
+}
+
+/// The content of an index file about these packs.
+pub fn build_index_file(packs: &[(Id, Vec<PackedBlob>)]) -> Vec<u8> {
+    let mut json = Vec::with_capacity(packs.iter().map(|(_, blobs)| 100 + blobs.len() * 160).sum());
+    json.extend_from_slice(br#"{"packs":["#);
+    for (number, (id, blobs)) in packs.iter().enumerate() {
+        if number > 0 {
+            json.push(b',');
+        }
+        json.extend_from_slice(br#"{"id":""#);
+        id.write_hex(&mut json);
+        json.extend_from_slice(br#"","blobs":["#);
+        for (number, blob) in blobs.iter().enumerate() {
+            if number > 0 {
+                json.push(b',');
+            }
+            json.extend_from_slice(br#"{"id":""#);
+            blob.id.write_hex(&mut json);
+            json.extend_from_slice(br#"","type":""#);
+            json.extend_from_slice(blob.kind.name().as_bytes());
+            json.extend_from_slice(br#"","offset":"#);
+            super::json::write_number(&mut json, u64::from(blob.offset));
+            json.extend_from_slice(br#","length":"#);
+            super::json::write_number(&mut json, u64::from(blob.length));
+            if blob.raw_length != 0 {
+                json.extend_from_slice(br#","uncompressed_length":"#);
+                super::json::write_number(&mut json, u64::from(blob.raw_length));
+            }
+            json.push(b'}');
+        }
+        json.extend_from_slice(b"]}");
+    }
+    json.extend_from_slice(b"]}");
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_file_comes_back_as_it_was_written() {
+        let blobs: Vec<PackedBlob> = (0..1000u32)
+            .map(|n| PackedBlob {
+                kind: if n % 3 == 0 { BlobKind::Tree } else { BlobKind::Data },
+                id: Id::of(&n.to_le_bytes()),
+                offset: n * 100,
+                length: 100,
+                raw_length: n % 2 * 200,
+            })
+            .collect();
+        let json = build_index_file(&[(Id::of(b"p"), blobs.clone()), (Id::of(b"q"), Vec::new())]);
+        let mut builder = IndexBuilder::default();
+        builder.add_file("i", &json).unwrap();
+        builder.add_file("again", &json).unwrap();
+        let index = builder.finish();
+        assert_eq!(index.len(), 1000);
+        for blob in &blobs {
+            let found = index.find(blob.kind, &blob.id).unwrap();
+            assert_eq!(found.pack, Id::of(b"p"));
+            assert_eq!((found.offset, found.length), (blob.offset, blob.length));
+            assert_eq!(found.raw_length, blob.raw_length);
+        }
+        assert!(!index.contains(BlobKind::Data, &blobs[0].id));
+        assert!(index.find(BlobKind::Data, &Id::of(b"none")).is_none());
+    }
+
+    #[test]
+    fn an_empty_index_finds_nothing() {
+        assert!(!Index::default().contains(BlobKind::Data, &Id::of(b"a")));
+        assert!(!IndexBuilder::default().finish().contains(BlobKind::Data, &Id::of(b"a")));
+    }
+
+    #[test]
+    fn an_entry_costs_at_most_50_bytes() {
+        assert!(size_of::<Entry>() <= 50);
+    }
+}

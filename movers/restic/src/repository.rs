@@ -1,0 +1,243 @@
+//! Opening a repository, or making one, by what is in the store.
+//!
+//! Where there is no `config` there is no repository, if there is nothing else of one either. A store
+//! that refuses, or does not answer, says nothing about that: it is an error, and never an empty
+//! repository.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+use serde::{Deserialize, Serialize};
+use volsync_bucket::{Kind, Store};
+
+use crate::error::Error;
+use crate::format::{self, Id, Key, RepositoryFiles, Snapshot};
+use crate::key_file::KeyFile;
+use crate::lock::{Holder, Locks};
+use crate::polynomial::random_polynomial;
+
+/// The version of repositories that are made, as restic makes them.
+const VERSION: u32 = 2;
+/// Keys that are tried, as restic does.
+const MOST_KEYS: usize = 20;
+/// Snapshot files that are read at the same time.
+const SNAPSHOT_READS: usize = 16;
+const CONFIG: &str = "config";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Config {
+    version: u32,
+    id: String,
+    chunker_polynomial: String,
+}
+
+/// An open repository.
+#[derive(Debug)]
+pub struct Repository {
+    store: Arc<dyn Store>,
+    config: Config,
+    files: Arc<RepositoryFiles>,
+}
+
+/// What is in a store.
+#[derive(Debug)]
+pub enum Opened {
+    /// A repository that opens.
+    Repository(Repository),
+    /// Nothing: no bucket, or none of a repository's files.
+    Missing,
+}
+
+impl Repository {
+    /// Opens the repository in a store.
+    pub async fn open(store: &Arc<dyn Store>, password: &str) -> Result<Opened, Error> {
+        let config = match store.get(CONFIG, None).await {
+            Ok(config) => config,
+            Err(error) if error.kind() == Kind::NoBucket => return Ok(Opened::Missing),
+            Err(error) if error.kind() == Kind::NotFound => {
+                nothing_is_there(store).await?;
+                return Ok(Opened::Missing);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let keys: Vec<String> = store.list("keys/").map_ok(|entry| entry.key).try_collect().await?;
+        if keys.is_empty() {
+            return Err(torso(store, CONFIG, "keys"));
+        }
+        for name in keys.iter().take(MOST_KEYS) {
+            let file = store.get(name, None).await?;
+            let file: KeyFile = match serde_json::from_slice(&file) {
+                Ok(file) => file,
+                Err(error) if keys.len() == 1 => return Err(damaged(name, &error.to_string())),
+                Err(error) => {
+                    // Another key may open; one that nobody can read is worth a word.
+                    tracing::warn!("{name} cannot be read: {error}");
+                    continue;
+                }
+            };
+            let password = password.to_owned();
+            let opened = tokio::task::spawn_blocking(move || file.open(&password))
+                .await
+                .map_err(|error| damaged(name, &error.to_string()))?;
+            if let Some(key) = opened? {
+                return Self::with_key(store.clone(), key, config).map(Opened::Repository);
+            }
+        }
+        Err(Error::WrongPassword { location: store.location().to_owned() })
+    }
+
+    /// Makes a repository in a store where there is none.
+    pub async fn create(store: &Arc<dyn Store>, password: &str, host: &str) -> Result<Self, Error> {
+        store.create().await?;
+        nothing_is_there(store).await?;
+        let (file, key) = KeyFile::create(password, host)?;
+        let file =
+            serde_json::to_vec(&file).map_err(|error| damaged("keys", &error.to_string()))?;
+        store.put(&format!("keys/{}", Id::of(&file)), Bytes::from(file)).await?;
+        let mut id = [0; 32];
+        aws_lc_rs::rand::fill(&mut id).map_err(|_| format::Error::Crypto)?;
+        let config = Config {
+            version: VERSION,
+            id: Id::from_bytes(id).to_string(),
+            chunker_polynomial: format!("{:x}", random_polynomial()?),
+        };
+        let json =
+            serde_json::to_vec(&config).map_err(|error| damaged(CONFIG, &error.to_string()))?;
+        let mut sealed = vec![0; 16];
+        sealed.extend_from_slice(&json);
+        key.seal(&mut sealed)?;
+        store.put(CONFIG, Bytes::from(sealed)).await?;
+        // Somebody else may have made one at the same time: the last config counts.
+        match Self::open(store, password).await? {
+            Opened::Repository(repository) => Ok(repository),
+            Opened::Missing => Err(torso(store, "keys", CONFIG)),
+        }
+    }
+
+    fn with_key(store: Arc<dyn Store>, key: Key, config: Bytes) -> Result<Self, Error> {
+        let mut sealed = Vec::from(config);
+        let json = key
+            .open(&mut sealed)?
+            .ok_or_else(|| format::Error::Decrypt { what: CONFIG.to_owned() })?;
+        let config: Config =
+            serde_json::from_slice(json).map_err(|error| damaged(CONFIG, &error.to_string()))?;
+        if !(1..=2).contains(&config.version) {
+            let why = format!("its version is {}, this mover knows 1 and 2", config.version);
+            return Err(damaged(CONFIG, &why));
+        }
+        let polynomial = u64::from_str_radix(&config.chunker_polynomial, 16)
+            .map_err(|_| damaged(CONFIG, "the chunker polynomial is no number"))?;
+        let files = RepositoryFiles::new(store.clone(), key, config.version, polynomial);
+        Ok(Self { store, config, files: Arc::new(files) })
+    }
+
+    /// Its ID, in hexadecimal.
+    pub fn id(&self) -> &str {
+        &self.config.id
+    }
+
+    /// Its files.
+    pub const fn files(&self) -> &Arc<RepositoryFiles> {
+        &self.files
+    }
+
+    /// Its locks, for this holder.
+    pub fn locks(&self, holder: Holder) -> Locks {
+        Locks::new(self.store.clone(), self.files.clone(), holder)
+    }
+
+    /// Every snapshot, in no order. One that was forgotten meanwhile is left out.
+    pub async fn snapshots(&self) -> Result<Vec<(Id, Snapshot)>, Error> {
+        let names: Vec<String> =
+            self.store.list("snapshots/").map_ok(|entry| entry.key).try_collect().await?;
+        let ids = names.iter().filter_map(|name| {
+            Id::from_hex(name.rsplit('/').next().unwrap_or_default().as_bytes())
+        });
+        let read = |id: Id| async move {
+            match self.files.load_snapshot(id).await {
+                Ok(snapshot) => Ok(Some((id, snapshot))),
+                Err(format::Error::Store(error)) if error.kind() == Kind::NotFound => Ok(None),
+                Err(error) => Err(Error::from(error)),
+            }
+        };
+        futures::stream::iter(ids)
+            .map(read)
+            .buffer_unordered(SNAPSHOT_READS)
+            .try_filter_map(|found| async move { Ok(found) })
+            .try_collect()
+            .await
+    }
+
+    /// Removes snapshot files. Data stays until it is pruned.
+    pub async fn forget(&self, ids: &[Id]) -> Result<(), Error> {
+        for id in ids {
+            self.store.delete(&format!("snapshots/{id}")).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses to take a repository without its config for none.
+async fn nothing_is_there(store: &Arc<dyn Store>) -> Result<(), Error> {
+    for (prefix, has) in [
+        (CONFIG, CONFIG),
+        ("keys/", "keys"),
+        ("snapshots/", "snapshots"),
+        ("index/", "an index"),
+        ("data/", "data"),
+    ] {
+        let lacks = if prefix == CONFIG { "place for another" } else { CONFIG };
+        match store.list(prefix).next().await {
+            None => {}
+            Some(Ok(_)) => return Err(torso(store, has, lacks)),
+            Some(Err(error)) if matches!(error.kind(), Kind::NotFound | Kind::NoBucket) => {}
+            Some(Err(error)) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn torso(store: &Arc<dyn Store>, has: &'static str, lacks: &'static str) -> Error {
+    Error::Torso { location: store.location().to_owned(), has, lacks }
+}
+
+fn damaged(what: &str, why: &str) -> Error {
+    format::Error::Damaged { what: what.to_owned(), why: why.to_owned() }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use volsync_bucket::Memory;
+
+    #[tokio::test]
+    async fn what_is_made_opens_and_only_with_its_password() {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        assert!(matches!(Repository::open(&store, "secret").await, Ok(Opened::Missing)));
+        let made = Repository::create(&store, "secret", "here").await.unwrap();
+        let Opened::Repository(opened) = Repository::open(&store, "secret").await.unwrap() else {
+            panic!("it is there");
+        };
+        assert_eq!(
+            (opened.id(), opened.files().polynomial()),
+            (made.id(), made.files().polynomial())
+        );
+        assert!(opened.snapshots().await.unwrap().is_empty());
+        let wrong = Repository::open(&store, "other").await.unwrap_err();
+        assert!(matches!(wrong, Error::WrongPassword { .. }), "{wrong}");
+        let again = Repository::create(&store, "secret", "here").await.unwrap_err();
+        assert!(matches!(again, Error::Torso { .. }), "{again}");
+    }
+
+    #[tokio::test]
+    async fn a_repository_without_its_config_is_not_made_anew() {
+        for left in ["keys/00", "snapshots/00", "index/00", "data/00/0000"] {
+            let store: Arc<dyn Store> = Arc::new(Memory::new());
+            store.put(left, Bytes::from_static(b"x")).await.unwrap();
+            let said = Repository::open(&store, "secret").await.unwrap_err().to_string();
+            assert!(said.contains("is damaged") && said.ends_with("and no config"), "{said}");
+            assert!(Repository::create(&store, "secret", "here").await.is_err());
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The whole source side: unlock if asked to, back up, forget.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::runtime::Handle;
+use volsync_contract::{Outcome, Phase, Report, ResticReport, ResticSource, Task};
+use volsync_mover::{Context, RelPath, Root};
+
+use crate::archive::{ArchiveOptions, archive};
+use crate::config::Access;
+use crate::error::Error;
+use crate::format::{self, Id, Snapshot};
+use crate::lock::{Holder, Locks, Mode};
+use crate::repository::{Opened, Repository};
+use crate::retain::{Policy, Taken};
+use crate::select::{Wanted, select};
+
+/// How long a backup waits for somebody who prunes.
+pub(crate) const WAIT: Duration = Duration::from_secs(5 * 60);
+/// How long forgetting waits for somebody who backs up; the next sync makes good for it.
+const WAIT_TO_FORGET: Duration = Duration::from_secs(60);
+
+/// Backs up the volume.
+pub async fn run(task: &Task, source: &ResticSource, context: &Context) -> Result<Report, Error> {
+    let access = Access::new(&context.environment)?;
+    let policy = Policy::parse(&source.forget)?;
+    let root = Root::open(&task.data)?;
+    let me = Holder::current(&source.replication);
+    let mut said = ResticReport::default();
+
+    let opened = Repository::open(&access.store, &access.password).await?;
+    if let (true, Opened::Repository(repository)) = (source.unlock, &opened) {
+        said.unlocked = Some(repository.locks(me.clone()).remove_stale().await?);
+    }
+    if is_empty(&root)? {
+        said.empty = true;
+        return Ok(report(context, said));
+    }
+    let repository = match opened {
+        Opened::Repository(repository) => repository,
+        Opened::Missing => {
+            said.initialized = true;
+            Repository::create(&access.store, &access.password, &me.host).await?
+        }
+    };
+    said.repository = Some(repository.id().to_owned());
+    let locks = repository.locks(me);
+    back_up(&repository, &locks, root, source, context, &mut said).await?;
+    forget(&repository, &locks, source, policy, context, &mut said).await?;
+    Ok(report(context, said))
+}
+
+/// The root of a new file system is empty but for `lost+found`.
+fn is_empty(root: &Root) -> Result<bool, Error> {
+    let mut empty = true;
+    let listed = root
+        .dir(&RelPath::root())
+        .and_then(|dir| dir.entries(&mut |name, _| empty &= name == b"lost+found"));
+    listed.map_err(format::Error::ReadVolume)?;
+    Ok(empty)
+}
+
+async fn back_up(
+    repository: &Repository,
+    locks: &Locks,
+    root: Root,
+    source: &ResticSource,
+    context: &Context,
+    said: &mut ResticReport,
+) -> Result<(), Error> {
+    let lock = locks.take(Mode::Shared, WAIT, &context.shutdown).await?;
+    let backed_up = archive_volume(repository, root, source, context).await;
+    lock.release().await?;
+    let (id, snapshot) = backed_up?;
+    said.snapshot = Some(id.to_string());
+    said.parent = snapshot.parent.map(|parent| parent.to_string());
+    if let Some(summary) = &snapshot.summary {
+        said.added_bytes = summary.data_added;
+        said.stored_bytes = summary.data_added_packed;
+    }
+    Ok(())
+}
+
+async fn archive_volume(
+    repository: &Repository,
+    root: Root,
+    source: &ResticSource,
+    context: &Context,
+) -> Result<(Id, Snapshot), Error> {
+    let time = Timestamp::now();
+    let snapshots = repository.snapshots().await?;
+    let wanted =
+        Wanted { path: source.path.clone(), host: Some(source.host.clone()), ..Wanted::default() };
+    let parent = select(&snapshots, &wanted)?.cloned();
+    let files = repository.files().clone();
+    let index = files.load_index().await?;
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let options = ArchiveOptions {
+        host: source.host.clone(),
+        paths: vec![source.path.clone()],
+        tags: source.tags.clone(),
+        time,
+        pack_size: ArchiveOptions::PACK_SIZE,
+        threads,
+        uploads: 4,
+    };
+    let (monitor, shutdown, runtime) =
+        (context.monitor.clone(), context.shutdown.clone(), Handle::current());
+    monitor.phase(Phase::Transferring);
+    let archived = tokio::task::spawn_blocking(move || {
+        let parent = parent.as_ref().map(|(id, snapshot)| (*id, snapshot));
+        archive(&files, &index, &root, parent, &options, (&monitor, &shutdown), &runtime)
+    });
+    let archived = archived.await.map_err(|_| Error::Interrupted)??;
+    Ok((archived.id, archived.snapshot))
+}
+
+/// Forgets what this source need not keep: snapshots of its own host and path, and of no other.
+async fn forget(
+    repository: &Repository,
+    locks: &Locks,
+    source: &ResticSource,
+    policy: Policy,
+    context: &Context,
+    said: &mut ResticReport,
+) -> Result<(), Error> {
+    let superfluous = superfluous(&repository.snapshots().await?, source, policy)?;
+    if superfluous.is_empty() {
+        return Ok(());
+    }
+    let lock = match locks.take(Mode::Exclusive, WAIT_TO_FORGET, &context.shutdown).await {
+        Ok(lock) => lock,
+        Err(Error::Locked { by }) => {
+            said.postponed = by;
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let forgotten = repository.forget(&superfluous).await;
+    lock.release().await?;
+    forgotten?;
+    said.forgotten = u32::try_from(superfluous.len()).unwrap_or(u32::MAX);
+    Ok(())
+}
+
+fn superfluous(
+    snapshots: &[(Id, Snapshot)],
+    source: &ResticSource,
+    policy: Policy,
+) -> Result<Vec<Id>, Error> {
+    let mut own = Vec::new();
+    for (id, snapshot) in snapshots {
+        if snapshot.hostname == source.host && snapshot.paths == [source.path.as_str()] {
+            let taken = Taken::parse(&snapshot.time)
+                .ok_or_else(|| Error::SnapshotTime { id: *id, time: snapshot.time.clone() })?;
+            own.push((*id, taken));
+        }
+    }
+    own.sort_by_key(|(id, taken)| std::cmp::Reverse((taken.at, *id)));
+    let taken: Vec<Taken> = own.iter().map(|(_, taken)| *taken).collect();
+    let kept = policy.keep(&taken, Timestamp::now());
+    Ok(own.iter().zip(kept).filter(|(_, kept)| !kept).map(|((id, _), _)| *id).collect())
+}
+
+pub(crate) fn report(context: &Context, said: ResticReport) -> Report {
+    let outcome =
+        if context.monitor.is_complete() { Outcome::Complete } else { Outcome::Incomplete };
+    Report { restic: Some(said), ..context.monitor.report(outcome) }
+}
