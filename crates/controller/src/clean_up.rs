@@ -126,7 +126,6 @@ pub(crate) async fn clean_up(
     Ok(())
 }
 
-/// Whether somebody else owns the snapshot, or a volume is being populated from it. The mark of a claim
 /// Whether somebody else owns the snapshot as well, such as the prime of a claim that is populated from
 /// it, so that it does not stay for ever when we let go of it.
 fn has_other_owners(snapshot: &VolumeSnapshot, owner: &Owner) -> bool {
