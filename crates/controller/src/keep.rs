@@ -14,7 +14,7 @@ use crate::build::snapshot::VolumeSnapshot;
 use crate::clean_up::relinquish;
 use crate::context::Context;
 use crate::error::Error;
-use crate::run::{api, unwatched};
+use crate::run::{Trouble, WatchAgain, api, unwatched};
 
 /// Gives labelled snapshots to their users until told to stop. With a namespace, only there.
 pub(crate) async fn run(
@@ -26,11 +26,13 @@ pub(crate) async fn run(
         format!("{},{}={}", keys::DO_NOT_DELETE, keys::CREATED_BY, keys::CREATED_BY_VOLSYNC);
     let snapshots = api::<VolumeSnapshot>(&ctx.client, namespace.as_deref());
     let controller = Controller::new(snapshots, watcher::Config::default().labels(&labels));
-    let results = controller.graceful_shutdown_on(stop).run(give, try_again, ctx.clone());
+    let controller = controller.trigger_backoff(WatchAgain::default()).graceful_shutdown_on(stop);
+    let results = controller.run(give, try_again, ctx.clone());
+    let mut trouble = Trouble::default();
     results
         .for_each(|result| {
             if let Err(RunError::QueueError(error)) = result {
-                unwatched(&ctx, &error);
+                unwatched(&ctx, &mut trouble, &error);
             }
             ready(())
         })

@@ -7,7 +7,7 @@
 //! A snapshot in use carries a label for the claim, so that a destination which makes a newer one
 //! only lets go of it, and the prime among its owners, so that it goes with the prime.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ use crate::build::snapshot::VolumeSnapshot;
 use crate::context::Context;
 use crate::error::{Asked, Error};
 use crate::events::Notice;
-use crate::run::{WatchAgain, api, is_expired};
+use crate::run::{Trouble, WatchAgain, api};
 
 /// When to look again at something that nobody tells us of.
 const RECHECK: Duration = Duration::from_secs(30);
@@ -51,9 +51,10 @@ pub(crate) async fn run(
     let claims =
         Controller::new(api::<PersistentVolumeClaim>(client, place), watcher::Config::default());
     let store = claims.store();
+    let mut trouble = Trouble::default();
     claims
         .with_config(Config::default().concurrency(20))
-        .trigger_backoff(WatchAgain)
+        .trigger_backoff(WatchAgain::default())
         .owns(
             api::<PersistentVolumeClaim>(client, place),
             watcher::Config::default().labels(keys::POPULATOR_PVC_FOR),
@@ -65,12 +66,13 @@ pub(crate) async fn run(
         )
         .graceful_shutdown_on(stop)
         .run(reconcile, try_again, ctx.clone())
-        .for_each(|result| async move {
+        .for_each(|result| {
             match result {
                 Ok(_) | Err(RunError::ReconcilerFailed(..) | RunError::ObjectNotFound(_)) => {}
-                Err(RunError::QueueError(error)) if is_expired(&error) => {}
-                Err(error) => tracing::warn!("populator: {error}; watching again"),
+                Err(RunError::QueueError(error)) => trouble.tell::<PersistentVolumeClaim>(&error),
+                Err(error) => tracing::warn!("populator: {error}"),
             }
+            ready(())
         })
         .await;
 }

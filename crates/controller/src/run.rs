@@ -1,9 +1,9 @@
 //! The controllers and what they watch.
 
 use std::fmt::Debug;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::batch::v1::Job;
@@ -47,7 +47,7 @@ pub(crate) async fn run<K: Kind>(
     });
     let controller = controller
         .with_config(Config::default().concurrency(CONCURRENCY))
-        .trigger_backoff(WatchAgain)
+        .trigger_backoff(WatchAgain::default())
         .reconcile_on(watch(api::<Job>(&client, place), ours(), owners::<K, _>))
         .reconcile_on(watch(api::<PersistentVolumeClaim>(&client, place), ours(), owners::<K, _>))
         .reconcile_on(watch(api::<Service>(&client, place), ours(), owners::<K, _>))
@@ -60,14 +60,16 @@ pub(crate) async fn run<K: Kind>(
         ))
         .graceful_shutdown_on(stop);
     let results = controller.run(reconcile::<K>, try_again::<K>, ctx);
+    let mut trouble = Trouble::default();
     results
-        .for_each(|result| async move {
+        .for_each(|result| {
             match result {
                 Ok(_) | Err(RunError::ReconcilerFailed(..)) => {}
                 Err(RunError::ObjectNotFound(_)) => {}
-                Err(RunError::QueueError(error)) if is_expired(&error) => {}
-                Err(error) => tracing::warn!("{}: {error}; watching again", K::kind(&())),
+                Err(RunError::QueueError(error)) => trouble.tell::<K>(&error),
+                Err(error) => tracing::warn!("{}: {error}", K::kind(&())),
             }
+            ready(())
         })
         .await;
 }
@@ -101,33 +103,49 @@ where
     T: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
     R: Send + 'static,
 {
-    let mut told = false;
-    let touched = watcher(api, config).backoff(WatchAgain).touched_objects();
+    let mut trouble = Trouble::default();
+    let touched = watcher(api, config).backoff(WatchAgain::default()).touched_objects();
     let concerned = touched.map(move |touched| match touched {
-        Ok(object) => {
-            told = false;
-            concerned(&object)
-        }
+        Ok(object) => concerned(&object),
         Err(error) => {
-            if !told && !is_expired(&error) {
-                tracing::warn!("cannot watch {}s: {error}; trying again", T::kind(&()));
-                told = true;
-            }
+            trouble.tell::<T>(&error);
             Vec::new()
         }
     });
     concerned.flat_map(futures::stream::iter)
 }
 
-/// A watch that failed is tried again each second: what changed meanwhile is not known until then.
-#[derive(Debug)]
-pub(crate) struct WatchAgain;
+/// How long until a watch that failed is tried again: what changed meanwhile is not known until then, but
+/// each try lists everything anew.
+///
+/// A second, ten times over, in which an API server has restarted; then ever longer, up to half a minute.
+/// What listed and then failed to watch did not go well, so only time starts this over.
+#[derive(Debug, Default)]
+pub(crate) struct WatchAgain {
+    tries: u32,
+    last: Option<Instant>,
+}
+
+impl WatchAgain {
+    const QUIET: Duration = Duration::from_secs(120);
+    const LONGEST: Duration = Duration::from_secs(30);
+
+    fn after(&mut self, now: Instant) -> Duration {
+        if self.last.is_some_and(|last| now.duration_since(last) > Self::QUIET) {
+            self.tries = 0;
+        }
+        self.last = Some(now);
+        self.tries = self.tries.saturating_add(1);
+        let doublings = self.tries.saturating_sub(10).min(5);
+        Duration::from_secs(1 << doublings).min(Self::LONGEST)
+    }
+}
 
 impl Iterator for WatchAgain {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        Some(Duration::from_secs(1))
+        Some(self.after(Instant::now()))
     }
 }
 
@@ -135,8 +153,37 @@ impl Backoff for WatchAgain {
     fn reset(&mut self) {}
 }
 
+/// Says what is wrong with a watch, and the same again only after a while.
+#[derive(Debug, Default)]
+pub(crate) struct Trouble {
+    told: Option<(String, Instant)>,
+}
+
+impl Trouble {
+    const QUIET: Duration = Duration::from_secs(300);
+
+    /// Says it, unless it was just said, or is no trouble but the way of watches.
+    pub(crate) fn tell<T: Resource<DynamicType = ()>>(&mut self, error: &watcher::Error) {
+        let (kinds, words) = (T::plural(&()), error.to_string());
+        if !is_expired(error) && self.is_new(&words, Instant::now()) {
+            tracing::warn!("cannot watch {kinds}: {words}; trying again");
+        }
+    }
+
+    fn is_new(&mut self, words: &str, now: Instant) -> bool {
+        let new = self
+            .told
+            .as_ref()
+            .is_none_or(|(told, at)| told != words || now.duration_since(*at) > Self::QUIET);
+        if new {
+            self.told = Some((words.to_owned(), now));
+        }
+        new
+    }
+}
+
 /// Whether a watch ended as they do now and then: what it last saw is too old to go on from.
-pub(crate) fn is_expired(error: &watcher::Error) -> bool {
+fn is_expired(error: &watcher::Error) -> bool {
     match error {
         watcher::Error::WatchError(status) => status.code == 410,
         watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
@@ -153,10 +200,12 @@ fn of_snapshots<K: Kind>(
     namespace: Option<&str>,
 ) -> impl Stream<Item = ObjectRef<DeserializeGuard<K>>> + Send + 'static {
     let snapshots = watcher(api::<VolumeSnapshot>(&ctx.client, namespace), ours());
-    let owners = snapshots.default_backoff().touched_objects().map(move |touched| match touched {
+    let mut trouble = Trouble::default();
+    let touched = snapshots.backoff(WatchAgain::default()).touched_objects();
+    let owners = touched.map(move |touched| match touched {
         Ok(snapshot) => owners::<K, _>(&snapshot),
         Err(error) => {
-            unwatched(&ctx, &error);
+            unwatched(&ctx, &mut trouble, &error);
             Vec::new()
         }
     });
@@ -171,7 +220,7 @@ fn owners<K: Kind, T: Resource>(object: &T) -> Vec<ObjectRef<DeserializeGuard<K>
 }
 
 /// Says once why snapshots are not watched.
-pub(crate) fn unwatched(ctx: &Context, error: &watcher::Error) {
+pub(crate) fn unwatched(ctx: &Context, trouble: &mut Trouble, error: &watcher::Error) {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404 => {
             if ctx.first("VolumeSnapshot") {
@@ -180,8 +229,7 @@ pub(crate) fn unwatched(ctx: &Context, error: &watcher::Error) {
                 );
             }
         }
-        error if is_expired(error) => {}
-        error => tracing::warn!("cannot watch VolumeSnapshots: {error}; trying again"),
+        error => trouble.tell::<VolumeSnapshot>(error),
     }
 }
 
@@ -206,4 +254,34 @@ fn copied_from<K: Kind>(
         object.namespace() == namespace && source == Some(name.as_str())
     });
     waiting.map(|object| ObjectRef::from_obj(object.as_ref())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_is_tried_each_second_then_ever_less_often_and_time_starts_it_over() {
+        let mut again = WatchAgain::default();
+        let start = Instant::now();
+        let waits: Vec<u64> = (0..17).map(|_| again.after(start).as_secs()).collect();
+        assert_eq!(waits, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 8, 16, 30, 30, 30]);
+        // As it is called when a list went well and its watch did not.
+        again.reset();
+        assert_eq!(again.after(start).as_secs(), 30);
+        assert_eq!(again.after(start + Duration::from_secs(121)).as_secs(), 1);
+    }
+
+    #[test]
+    fn the_same_trouble_is_told_once_in_a_while() {
+        let mut trouble = Trouble::default();
+        let start = Instant::now();
+        let later = |seconds| start + Duration::from_secs(seconds);
+        assert!(trouble.is_new("forbidden", start));
+        assert!(!trouble.is_new("forbidden", later(1)));
+        assert!(trouble.is_new("refused", later(2)));
+        assert!(trouble.is_new("forbidden", later(3)));
+        assert!(!trouble.is_new("forbidden", later(300)));
+        assert!(trouble.is_new("forbidden", later(304)));
+    }
 }

@@ -145,6 +145,13 @@ const fn two_minutes() -> u64 {
 pub enum Expect {
     /// A real rsync finds nothing to do between two volumes.
     Same([String; 2]),
+    /// A volume is the same as one of several, wholly.
+    SameAsOne {
+        /// Its claim.
+        volume: String,
+        /// The claims of the others.
+        of: Vec<String>,
+    },
     /// Nothing in a volume was written to by the last `wait`.
     Untouched(String),
     /// Files of a volume.

@@ -204,6 +204,9 @@ impl Workload {
 pub(crate) struct ImageOptions {
     /// Which images
     pub(crate) names: Vec<String>,
+    /// Also write each to DIR/NAME.tar, which every container runtime loads
+    #[arg(long, value_name = "DIR")]
+    pub(crate) save: Option<PathBuf>,
 }
 
 /// Options of `cluster`.

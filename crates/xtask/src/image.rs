@@ -1,6 +1,7 @@
 //! Container images: one per program, from scratch, with a static binary and nothing else.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,8 +10,8 @@ use anyhow::{Context, Result};
 
 use crate::args::{self, ImageOptions};
 use crate::command::{cargo, output, run};
-use crate::repository;
 use crate::setup::{self, Need};
+use crate::{repository, table};
 
 /// The tag of an image that was built from a checkout.
 const TAG: &str = "dev";
@@ -42,7 +43,8 @@ const IMAGES: &[Image] = &[
     },
 ];
 
-/// Builds the images asked for, or all, and says what each is called, its digest and its size.
+/// Builds the images asked for, or all, and says what each is called, its digest, and, of those
+/// that are saved, the size and the file.
 pub(crate) fn image(options: &ImageOptions) -> Result<()> {
     let images = chosen(&options.names)?;
     setup::setup(vec![Need::Image])?;
@@ -50,30 +52,38 @@ pub(crate) fn image(options: &ImageOptions) -> Result<()> {
     let binaries = build_binaries(&images)?;
     for image in images {
         let reference = build_image(&engine, image, &binaries)?;
-        println!("{reference} {}", engine.digest(&reference)?);
+        let digest = engine.digest(&reference)?;
+        let Some(directory) = &options.save else {
+            println!("{reference} {digest}");
+            continue;
+        };
+        let archive = directory.join(image.archive());
+        engine.save(&reference, &archive)?;
+        let size = fs::metadata(&archive)
+            .with_context(|| format!("cannot see {}", archive.display()))?
+            .len();
+        println!("{reference} {digest} {} {}", table::bytes(size), archive.display());
     }
     Ok(())
 }
 
 /// Builds every image and hands each to `import` as an archive.
 pub(crate) fn for_each_archive(import: impl Fn(&Path) -> Result<()>) -> Result<()> {
-    image(&ImageOptions { names: Vec::new() })?;
-    let engine = Engine::find()?;
-    let archive = repository::cache()?.join("image.tar");
+    let directory = repository::cache()?.join("archives");
+    image(&ImageOptions { names: Vec::new(), save: Some(directory.clone()) })?;
     for image in IMAGES {
-        // An archive that exists would be added to.
-        if archive.exists() {
-            fs::remove_file(&archive).context("cannot remove the last archive")?;
-        }
-        engine.save(&image.reference(), &archive)?;
-        import(&archive)?;
+        import(&directory.join(image.archive()))?;
     }
-    fs::remove_file(&archive).context("cannot remove the archive")
+    fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {}", directory.display()))
 }
 
 impl Image {
     fn reference(&self) -> String {
         format!("localhost/volsync-{}:{TAG}", self.name)
+    }
+
+    fn archive(&self) -> String {
+        format!("{}.tar", self.name)
     }
 }
 
@@ -119,8 +129,19 @@ impl Engine {
         Ok(output(&mut command)?.trim().to_owned())
     }
 
-    /// Puts an image into a file that every container runtime imports.
+    /// Puts an image into a file that every container runtime loads, in place of what it held.
     fn save(&self, reference: &str, archive: &Path) -> Result<()> {
+        // Buildah adds to an archive that exists.
+        match fs::remove_file(archive) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot replace {}", archive.display()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        if let Some(directory) = archive.parent() {
+            fs::create_dir_all(directory)
+                .with_context(|| format!("cannot make {}", directory.display()))?;
+        }
         let file = archive.display();
         let mut command = self.command();
         match self.program {
@@ -183,11 +204,11 @@ fn build_binaries(images: &[&Image]) -> Result<PathBuf> {
     let registry = args::variable("CARGO_HOME")
         .or_else(|| args::variable("HOME").map(|home| home.join(".cargo")))
         .context("neither CARGO_HOME nor HOME is set")?;
-    // Paths of one machine would be in the panic messages.
-    let renamed = [(registry.as_path(), "/cargo"), (root.as_path(), "/volsync")]
-        .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
+    // Panic messages would hold the paths of one machine. Those of this repository are relative
+    // already, and a flag that differs from checkout to checkout would compile everything again.
+    let renamed = format!("--remap-path-prefix={}=/cargo", registry.display());
     let mut command = cargo(&root);
-    command.env("CARGO_ENCODED_RUSTFLAGS", renamed.join("\x1f"));
+    command.env("CARGO_ENCODED_RUSTFLAGS", renamed);
     command.args(["build", "--release", "--locked", "--target", &target]);
     command.args(["--config", "profile.release.strip=\"debuginfo\""]);
     for image in images {

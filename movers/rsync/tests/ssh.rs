@@ -282,6 +282,46 @@ async fn an_unknown_source_key_is_permanent_and_says_so() {
     assert_eq!(error.retry(), Retry::Permanent);
 }
 
+/// Connects again and again, as a source does whose keys are refused.
+async fn connect_at_last(address: SocketAddr, keys: &Keys) {
+    let connected = timeout(SOON, async {
+        while connect(&target(address), &keys.source()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    connected.await.expect("the right keys are refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_put_right_while_a_destination_listens_are_taken_up() {
+    let (keys, others) = (Keys::ed25519(), Keys::ed25519());
+    let right = fs::read(keys.path("source.pub")).unwrap();
+    fs::copy(others.path("source.pub"), keys.path("source.pub")).unwrap();
+    let server = keys.server(Pace::default());
+    let address = server.local_address();
+    let error = connect(&target(address), &keys.source()).await.unwrap_err();
+    assert!(matches!(error, Error::Authentication { .. }), "{error}");
+    // A Secret that is half written is not what they become.
+    fs::write(keys.path("source.pub"), "").unwrap();
+    let error = connect(&target(address), &keys.source()).await.unwrap_err();
+    assert!(matches!(error, Error::Authentication { .. }), "{error}");
+    fs::write(keys.path("source.pub"), right).unwrap();
+    connect_at_last(address, &keys).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_key_that_is_put_right_while_a_destination_listens_is_taken_up() {
+    let (keys, others) = (Keys::ed25519(), Keys::ed25519());
+    let server = keys.server(Pace::default());
+    let address = server.local_address();
+    for name in ["destination", "destination.pub"] {
+        fs::copy(others.path(name), keys.path(name)).unwrap();
+    }
+    let error = connect(&target(address), &keys.source()).await.unwrap_err();
+    assert!(matches!(error, Error::HostKey { .. }), "{error}");
+    connect_at_last(address, &keys).await;
+}
+
 #[tokio::test]
 async fn nobody_listening_is_transient() {
     let keys = Keys::ed25519();

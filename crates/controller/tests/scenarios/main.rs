@@ -57,6 +57,7 @@ scenarios! {
     a_source_is_cloned: "cluster-clone",
     a_copy_waits_for_its_users_word: "cluster-copy-trigger",
     one_to_many_and_many_to_many: "cluster-many",
+    many_to_one_is_one_after_the_other: "cluster-many-to-one",
     long_names_are_hashed: "cluster-long-name",
     a_claim_in_use_is_read_where_it_is_used: "cluster-in-use",
     a_failing_mover_says_so_and_recovers: "cluster-recovery",

@@ -170,6 +170,58 @@ fn rights_that_are_taken_away_are_named_and_missed_only_as_long() {
 }
 
 #[test]
+fn a_cluster_that_loses_its_snapshots_says_so_and_goes_on_once_they_are_back() {
+    run("no-snapshots", |pair| {
+        let definitions = ["volumesnapshots", "volumesnapshotcontents", "volumesnapshotclasses"]
+            .map(|plural| format!("customresourcedefinition/{plural}.snapshot.storage.k8s.io"));
+        let class = "volumesnapshotclass/csi-hostpath-snapclass";
+        let kept: Vec<_> = definitions
+            .iter()
+            .map(String::as_str)
+            .chain([class])
+            .map(|of| pair.cluster.object(of).map(as_applied))
+            .collect::<Result<_>>()?;
+        ensure!(kept.iter().all(serde_json::Value::is_object), "the cluster has no snapshots");
+
+        let tag = pair.ask()?;
+        pair.wait(&tag)?;
+        let told = lose(pair, &definitions);
+        for object in &kept {
+            // The class is of a kind that the API server has to learn of first.
+            pair.cluster.until(60, |cluster| {
+                Ok(cluster.make(object).err().map(|error| format!("{error:#}")))
+            })?;
+        }
+        pair.wait(&told?)
+    });
+}
+
+/// Removes these definitions and asks for a sync; its tag, once the operator says what is missing.
+fn lose(pair: &mut Pair, definitions: &[String]) -> Result<String> {
+    for definition in definitions {
+        pair.cluster.run(&["delete", definition, "--timeout=60s"], None)?;
+    }
+    let tag = pair.ask()?;
+    pair.cluster.until(90, |cluster| {
+        let status = &cluster.object("ReplicationSource/photos")?["status"];
+        let told = status.to_string().contains("does not serve");
+        Ok((!told).then(|| format!("nothing is said of it: {status}")))
+    })?;
+    Ok(tag)
+}
+
+/// An object without what the API server has added to it, to be applied again.
+fn as_applied(mut object: serde_json::Value) -> serde_json::Value {
+    if let Some(object) = object.as_object_mut() {
+        object.remove("status");
+    }
+    if let Some(metadata) = object.pointer_mut("/metadata").and_then(|at| at.as_object_mut()) {
+        metadata.retain(|field, _| ["name", "labels", "annotations"].contains(&field.as_str()));
+    }
+    object
+}
+
+#[test]
 fn a_claim_deleted_in_the_middle_of_its_sync_is_missed_at_the_next() {
     run("claim", |pair| {
         let tag = pair.ask()?;

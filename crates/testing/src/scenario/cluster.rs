@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::volume::{Stamps, change, check_files, same, untouched};
+use super::volume::{Stamps, change, check_files, same, same_as_one, untouched};
 use super::{Driver, Expect, Outcome, Status, Tree, Wait, contains, said, unmet};
 use crate::as_user::Privilege;
 use crate::compare;
@@ -369,6 +369,11 @@ impl Driver for Cluster {
         match expect {
             Expect::Same([a, b]) => same(&self.volume(a)?, &self.volume(b)?)
                 .with_context(|| self.said().unwrap_or_default())?,
+            Expect::SameAsOne { volume, of } => {
+                let of: Vec<PathBuf> =
+                    of.iter().map(|name| self.volume(name)).collect::<Result<_>>()?;
+                same_as_one(&self.volume(volume)?, &of)?;
+            }
             Expect::Untouched(name) => {
                 let before = self.stamps.get(name).context("nothing was waited for yet")?;
                 untouched(&self.volume(name)?, before)?;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::volume::{Stamps, change, check_files, same, untouched};
+use super::volume::{Stamps, change, check_files, same, same_as_one, untouched};
 use super::{Driver, Expect, Outcome, Status, Tree, Wait, said, unmet};
 use crate::as_user::{Privilege, is_root};
 use crate::compare;
@@ -267,6 +267,13 @@ impl Driver for Local {
         match expect {
             Expect::Same([a, b]) => {
                 same(self.volume(a)?, self.volume(b)?).with_context(|| self.said.clone())?
+            }
+            Expect::SameAsOne { volume, of } => {
+                let of: Vec<PathBuf> = of
+                    .iter()
+                    .map(|name| Ok(self.volume(name)?.to_owned()))
+                    .collect::<Result<_>>()?;
+                same_as_one(self.volume(volume)?, &of)?;
             }
             Expect::Untouched(name) => {
                 let before = self.stamps.get(name).context("nothing was waited for yet")?;

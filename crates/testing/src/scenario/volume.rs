@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::{Files, Tree};
 use crate::as_user::Privilege;
@@ -67,6 +67,18 @@ pub(super) fn same(a: &Path, b: &Path) -> Result<()> {
     let own = compare::differences(a, b);
     ensure!(own.is_empty(), "differences that rsync does not see: {own:#?}");
     Ok(())
+}
+
+/// A volume is the same as one of several.
+pub(super) fn same_as_one(volume: &Path, of: &[PathBuf]) -> Result<()> {
+    let mut differences = String::new();
+    for other in of {
+        match same(volume, other) {
+            Ok(()) => return Ok(()),
+            Err(error) => differences.push_str(&format!("{}: {error:#}\n", other.display())),
+        }
+    }
+    bail!("it is the same as none:\n{differences}")
 }
 
 /// Nothing in a volume was written to since.

@@ -18,8 +18,9 @@ pub struct SourceKeys {
 
 /// What a destination needs: its private key, and the public keys its sources may have.
 pub struct DestinationKeys {
+    directory: PathBuf,
     pub(crate) own: PrivateKey,
-    pub(crate) sources: Vec<PublicKey>,
+    sources: Vec<PublicKey>,
 }
 
 impl fmt::Debug for SourceKeys {
@@ -55,7 +56,17 @@ impl DestinationKeys {
         if sources.is_empty() {
             return Err(Error::BadKey { path, why: "it is empty".to_owned() });
         }
-        Ok(Self { own, sources })
+        Ok(Self { directory: directory.to_owned(), own, sources })
+    }
+
+    /// Reads them again from where they were read.
+    pub(crate) fn read_again(&self) -> Result<Self, Error> {
+        Self::read(&self.directory)
+    }
+
+    /// Whether a source with this key may come in.
+    pub(crate) fn allow(&self, key: &PublicKey) -> bool {
+        self.sources.iter().any(|source| source.key_data() == key.key_data())
     }
 }
 

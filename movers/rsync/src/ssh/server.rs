@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -86,15 +87,10 @@ fn is_no_ipv6(error: &std::io::Error) -> bool {
     matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
-async fn accept_all(
-    listener: TcpListener,
-    keys: DestinationKeys,
-    pace: Pace,
-    ready: mpsc::Sender<Stream>,
-) {
-    let config = Arc::new(server::Config {
+fn configuration(keys: &DestinationKeys, pace: Pace) -> Arc<server::Config> {
+    Arc::new(server::Config {
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
-        keys: vec![keys.own],
+        keys: vec![keys.own.clone()],
         auth_rejection_time: Duration::from_millis(500),
         auth_rejection_time_initial: Some(Duration::ZERO),
         max_auth_attempts: 3,
@@ -108,8 +104,20 @@ async fn accept_all(
         inactivity_timeout: Some(pace.silence),
         nodelay: true,
         ..server::Config::default()
-    });
-    let sources = Arc::new(keys.sources);
+    })
+}
+
+async fn accept_all(
+    listener: TcpListener,
+    keys: DestinationKeys,
+    pace: Pace,
+    ready: mpsc::Sender<Stream>,
+) {
+    let mut config = configuration(&keys, pace);
+    let mut keys = Arc::new(keys);
+    // Whether a connection ended before its peer was known since the keys were read: they may have been
+    // wrong, and somebody puts them right while we listen.
+    let turned_away = Arc::new(AtomicBool::new(false));
     let unknown = Arc::new(Semaphore::new(UNKNOWN_PEERS));
     loop {
         let Ok(permit) = unknown.clone().acquire_owned().await else { return };
@@ -121,14 +129,23 @@ async fn accept_all(
                 continue;
             }
         };
+        if turned_away.swap(false, Ordering::Relaxed) {
+            match keys.read_again() {
+                Ok(now) => {
+                    config = configuration(&now, pace);
+                    keys = Arc::new(now);
+                }
+                Err(error) => tracing::warn!("{error}; going on with the keys read before"),
+            }
+        }
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, %peer, "small packets may be delayed");
         }
         let socket = Arc::new(socket);
-        let known = Arc::new(tokio::sync::Notify::new());
+        let (known, mut is_known) = watch::channel(false);
         let (end, ending) = watch::channel(None);
         let gate = Gate {
-            sources: sources.clone(),
+            keys: keys.clone(),
             peer: peer.to_string(),
             silence: pace.silence,
             socket: Arc::downgrade(&socket),
@@ -137,15 +154,20 @@ async fn accept_all(
             taken: false,
             opened: HashMap::new(),
             ready: ready.clone(),
-            known: known.clone(),
+            known,
         };
         let config = config.clone();
+        let turned_away = turned_away.clone();
         tokio::spawn(async move {
             let too_late = Instant::now() + HANDSHAKE;
             let watched = socket.clone();
+            let was_known = is_known.clone();
             let watch = tokio::spawn(async move {
                 let _permit = permit;
-                if tokio::time::timeout_at(too_late, known.notified()).await.is_err() {
+                if tokio::time::timeout_at(too_late, is_known.wait_for(|known| *known))
+                    .await
+                    .is_err()
+                {
                     tracing::info!(%peer, "a connection took too long to say whose it is");
                     wire::cut(&watched);
                 }
@@ -158,6 +180,9 @@ async fn accept_all(
                 tracing::info!(%peer, %error, "a connection ended");
                 end.send_replace(Some(End::of(&error)));
             }
+            if !*was_known.borrow() {
+                turned_away.store(true, Ordering::Relaxed);
+            }
             watch.abort();
         });
     }
@@ -165,7 +190,7 @@ async fn accept_all(
 
 /// What one connection may do.
 struct Gate {
-    sources: Arc<Vec<russh::keys::PublicKey>>,
+    keys: Arc<DestinationKeys>,
     peer: String,
     silence: Duration,
     socket: Weak<TcpStream>,
@@ -174,7 +199,7 @@ struct Gate {
     taken: bool,
     opened: HashMap<ChannelId, Channel<Msg>>,
     ready: mpsc::Sender<Stream>,
-    known: Arc<tokio::sync::Notify>,
+    known: watch::Sender<bool>,
 }
 
 impl Handler for Gate {
@@ -185,8 +210,7 @@ impl Handler for Gate {
         _user: &str,
         offer: server::PublicKeyOffer<'_>,
     ) -> Result<Auth, russh::Error> {
-        let known = self.is_known(offer.public_key);
-        Ok(if known { Auth::Accept } else { Auth::reject() })
+        Ok(if self.keys.allow(offer.public_key) { Auth::Accept } else { Auth::reject() })
     }
 
     async fn auth_publickey(
@@ -194,8 +218,8 @@ impl Handler for Gate {
         _user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, russh::Error> {
-        if self.is_known(key.public_key) {
-            self.known.notify_one();
+        if self.keys.allow(key.public_key) {
+            self.known.send_replace(true);
             return Ok(Auth::Accept);
         }
         tracing::warn!(peer = %self.peer, "a peer's key is not the one in source.pub");
@@ -305,10 +329,6 @@ impl Handler for Gate {
 }
 
 impl Gate {
-    fn is_known(&self, key: &russh::keys::PublicKey) -> bool {
-        self.sources.iter().any(|source| source.key_data() == key.key_data())
-    }
-
     fn refuse(&self, what: &str, id: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
         tracing::warn!(peer = %self.peer, what, "refused; this destination only runs {SUBSYSTEM}");
         session.channel_failure(id)?;
