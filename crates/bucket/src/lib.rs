@@ -13,7 +13,6 @@
 //! Absent by design: configuration read from the environment, a credential in a message, metadata
 //! that only one service has.
 
-mod custom_ca;
 mod directory;
 mod error;
 mod key;
@@ -26,6 +25,7 @@ mod retry;
 mod s3;
 mod settings;
 mod store;
+mod trusted;
 mod whole_range;
 
 pub use directory::Directory;
@@ -35,5 +35,5 @@ pub use memory::Memory;
 pub use open::{open, open_with};
 pub use recording::{Call, Recording};
 pub use retry::Patience;
-pub use settings::{SETTINGS, Settings};
+pub use settings::Settings;
 pub use store::{Entry, Listing, Store};

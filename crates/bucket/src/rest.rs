@@ -20,11 +20,11 @@ use serde::Deserialize;
 use tokio::time::timeout;
 use url::Url;
 
-use crate::custom_ca;
 use crate::error::{Error, Kind, Operation, chain, kind_of_connection};
 use crate::location::Credentials;
 use crate::retry::Retries;
 use crate::store::{Entry, Listing, Store};
+use crate::trusted;
 use crate::whole_range::cut;
 
 /// The version of the protocol that lists lengths.
@@ -320,16 +320,16 @@ impl From<crate::whole_range::RangeProblem> for Trouble {
 
 fn client(ca: Option<PathBuf>) -> Result<Client, String> {
     // Whoever calls tries again. An answer that leads elsewhere would take the password with it.
-    let mut builder = Client::builder()
+    let trusted = trusted::certificates(ca.as_deref())?;
+    let trusted: Result<Vec<Certificate>, _> =
+        trusted.iter().map(|certificate| Certificate::from_der(certificate)).collect();
+    Client::builder()
         .connect_timeout(CONNECT)
         .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never());
-    if let Some(ca) = ca {
-        let pem = custom_ca::read(&ca)?;
-        let trusted = Certificate::from_pem_bundle(&pem).map_err(|error| chain(&error))?;
-        builder = builder.tls_certs_merge(trusted);
-    }
-    builder.build().map_err(|error| chain(&error))
+        .retry(reqwest::retry::never())
+        .tls_certs_only(trusted.map_err(|error| chain(&error))?)
+        .build()
+        .map_err(|error| chain(&error))
 }
 
 /// An answer that says yes, or what it says instead.

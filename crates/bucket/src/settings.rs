@@ -3,57 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Every name that is looked at; all that begin with `RCLONE_CONFIG_` come in addition.
-pub const SETTINGS: &[&str] = &[
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_DEFAULT_REGION",
-    "AWS_PROFILE",
-    "RESTIC_AWS_ASSUME_ROLE_ARN",
-    "RESTIC_AWS_ASSUME_ROLE_SESSION_NAME",
-    "RESTIC_AWS_ASSUME_ROLE_EXTERNAL_ID",
-    "RESTIC_AWS_ASSUME_ROLE_POLICY",
-    "RESTIC_AWS_ASSUME_ROLE_REGION",
-    "RESTIC_AWS_ASSUME_ROLE_STS_ENDPOINT",
-    "ST_AUTH",
-    "ST_USER",
-    "ST_KEY",
-    "OS_AUTH_URL",
-    "OS_REGION_NAME",
-    "OS_USERNAME",
-    "OS_USER_ID",
-    "OS_PASSWORD",
-    "OS_TENANT_ID",
-    "OS_TENANT_NAME",
-    "OS_USER_DOMAIN_NAME",
-    "OS_USER_DOMAIN_ID",
-    "OS_PROJECT_NAME",
-    "OS_PROJECT_DOMAIN_NAME",
-    "OS_PROJECT_DOMAIN_ID",
-    "OS_TRUST_ID",
-    "OS_APPLICATION_CREDENTIAL_ID",
-    "OS_APPLICATION_CREDENTIAL_NAME",
-    "OS_APPLICATION_CREDENTIAL_SECRET",
-    "OS_STORAGE_URL",
-    "OS_AUTH_TOKEN",
-    "B2_ACCOUNT_ID",
-    "B2_ACCOUNT_KEY",
-    "AZURE_ACCOUNT_NAME",
-    "AZURE_ACCOUNT_KEY",
-    "AZURE_ACCOUNT_SAS",
-    "AZURE_ENDPOINT_SUFFIX",
-    "AZURE_TENANT_ID",
-    "AZURE_CLIENT_ID",
-    "AZURE_FEDERATED_TOKEN_FILE",
-    "GOOGLE_PROJECT_ID",
-    "GOOGLE_APPLICATION_CREDENTIALS",
-    "RESTIC_REST_USERNAME",
-    "RESTIC_REST_PASSWORD",
-];
-
-const RCLONE: &str = "RCLONE_CONFIG_";
-
 /// Parts of names whose values are secret.
 const SECRET: &[&str] = &["KEY", "SECRET", "TOKEN", "PASS", "SAS"];
 
@@ -65,11 +14,9 @@ const SHORTEST: usize = 4;
 pub struct Settings(BTreeMap<String, String>);
 
 impl Settings {
-    /// Takes what is known ([`SETTINGS`]) out of an environment or a Secret; the rest is dropped,
-    /// and so is what is empty.
+    /// What the Secret says; what is empty is not there.
     pub fn new(all: impl IntoIterator<Item = (String, String)>) -> Self {
-        let known = |name: &str| SETTINGS.contains(&name) || name.starts_with(RCLONE);
-        Self(all.into_iter().filter(|(name, value)| known(name) && !value.is_empty()).collect())
+        Self(all.into_iter().filter(|(_, value)| !value.is_empty()).collect())
     }
 
     /// What a name says.
@@ -114,14 +61,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_or_empty_is_not_there() {
-        let settings = settings(&[
-            ("PATH", "/bin"),
-            ("ST_USER", ""),
-            ("B2_ACCOUNT_ID", "id"),
-            ("RCLONE_CONFIG_A_TYPE", "s3"),
-        ]);
-        assert_eq!(format!("{settings:?}"), r#"{"B2_ACCOUNT_ID", "RCLONE_CONFIG_A_TYPE"}"#);
+    fn what_is_empty_is_not_there() {
+        let settings = settings(&[("ST_USER", ""), ("B2_ACCOUNT_ID", "id")]);
+        assert_eq!(format!("{settings:?}"), r#"{"B2_ACCOUNT_ID"}"#);
         assert_eq!(settings.get("B2_ACCOUNT_ID"), Some("id"));
         assert_eq!(settings.get("ST_USER"), None);
     }

@@ -2,7 +2,7 @@
 
 /// `source` or `destination`.
 pub const DIRECTION: &str = "VOLSYNC_DIRECTION";
-/// `rsync`; further methods follow with their movers.
+/// `rsync` or `restic`.
 pub const METHOD: &str = "VOLSYNC_METHOD";
 /// What the messages call this replication, such as `default/photos`.
 pub const NAME: &str = "VOLSYNC_NAME";
@@ -22,5 +22,35 @@ pub const LISTEN: &str = "VOLSYNC_LISTEN";
 pub const DESTINATION_ADDRESS: &str = "DESTINATION_ADDRESS";
 /// The port of the destination, 22 unless set (upstream's name).
 pub const DESTINATION_PORT: &str = "DESTINATION_PORT";
+/// The directory of a restic mover's cache; [`paths::CACHE`](crate::paths::CACHE) unless set
+/// (upstream's name).
+pub const RESTIC_CACHE: &str = "RESTIC_CACHE_DIR";
+/// `1`: locks of a repository that nobody holds any more are removed before the backup.
+pub const UNLOCK: &str = "VOLSYNC_UNLOCK";
+/// `1`: unused data of a repository is removed after the backup.
+pub const PRUNE: &str = "VOLSYNC_PRUNE";
+/// Which snapshots are kept, as options of `restic forget` (upstream's name).
+pub const FORGET_OPTIONS: &str = "FORGET_OPTIONS";
+/// Only snapshots up to this time are restored (upstream's name).
+pub const RESTORE_AS_OF: &str = "RESTORE_AS_OF";
+/// How many eligible snapshots are skipped (upstream's name).
+pub const SELECT_PREVIOUS: &str = "SELECT_PREVIOUS";
+/// `--delete`: what the snapshot does not have is deleted (upstream's name).
+pub const RESTORE_OPTIONS: &str = "RESTORE_OPTIONS";
 /// `1` when the mover has been given privileges, `0` when not (upstream's name).
 pub const PRIVILEGED_MOVER: &str = "PRIVILEGED_MOVER";
+/// The certificate authority of a repository, in PEM (upstream's name).
+pub const CUSTOM_CA: &str = "CUSTOM_CA";
+/// Names this replication and no other, everywhere and for all time: locks of a repository that carry
+/// it were left by earlier attempts.
+pub const REPLICATION: &str = "VOLSYNC_REPLICATION";
+/// The host that snapshots are recorded under; restoring, the only one that is eligible.
+pub const HOST: &str = "VOLSYNC_HOST";
+/// The path that snapshots are recorded under.
+pub const PATH: &str = "VOLSYNC_PATH";
+/// The tags of a new snapshot, with commas between them.
+pub const TAGS: &str = "VOLSYNC_TAGS";
+/// The snapshot to restore, by its ID or the beginning of it.
+pub const SNAPSHOT: &str = "VOLSYNC_SNAPSHOT";
+/// `1`: a restore that finds no repository, or no eligible snapshot, fails.
+pub const RESTORE_REQUIRED: &str = "VOLSYNC_RESTORE_REQUIRED";

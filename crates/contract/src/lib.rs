@@ -13,9 +13,16 @@ mod event;
 mod exit;
 pub mod paths;
 mod report;
+pub mod repository;
 mod task;
 
 pub use event::{Event, Phase, Progress};
 pub use exit::{ExitStatus, Retry};
-pub use report::{Counts, MAX_REPORT_BYTES, NotKept, Outcome, Report, Skipped, SkippedItem};
-pub use task::{Direction, Method, RsyncDestination, RsyncSource, Task, TaskError};
+pub use report::{
+    Counts, MAX_REPORT_BYTES, NotKept, Outcome, Report, ResticReport, RestoreOutcome, Skipped,
+    SkippedItem,
+};
+pub use task::{
+    DEFAULT_HOST, Direction, Method, ResticDestination, ResticSource, RsyncDestination,
+    RsyncSource, Task, TaskError,
+};

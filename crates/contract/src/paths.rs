@@ -4,6 +4,18 @@
 pub const DATA: &str = "/data";
 /// The Secret with SSH keys.
 pub const KEYS: &str = "/keys";
+/// The cache of a restic mover.
+pub const CACHE: &str = "/cache";
+/// The directory with the certificate authority of a repository, and the file in it.
+pub const CUSTOM_CA_DIRECTORY: &str = "/customCA";
+/// The certificate authority of a repository, in PEM.
+pub const CUSTOM_CA: &str = "/customCA/ca.crt";
+/// The directory of [`GOOGLE_CREDENTIALS`].
+pub const CREDENTIALS: &str = "/credentials";
+/// The file of a Google service account.
+pub const GOOGLE_CREDENTIALS: &str = "/credentials/gcs.json";
+/// Under which the user's own volumes are mounted.
+pub const MOUNTS: &str = "/mnt";
 /// Kubernetes' default `terminationMessagePath`.
 pub const REPORT: &str = "/dev/termination-log";
 

@@ -30,6 +30,60 @@ pub struct Report {
     /// Attributes that the mover was not permitted to keep, one entry an attribute.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_kept: Vec<NotKept>,
+    /// What a restic mover says besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restic: Option<ResticReport>,
+}
+
+/// What was done to a restic repository, as far as the mover came.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ResticReport {
+    /// The ID of the repository, once it was opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// Whether the repository was made.
+    pub initialized: bool,
+    /// How many stale locks were removed because the user asked for it; `None`: not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unlocked: Option<u32>,
+    /// Whether no backup was made because the volume is empty.
+    pub empty: bool,
+    /// The ID of the snapshot that was saved or restored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+    /// The ID of the snapshot that a backup was compared with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Bytes of files and trees that the repository did not have.
+    pub added_bytes: u64,
+    /// Of these, as stored: compressed and encrypted.
+    pub stored_bytes: u64,
+    /// How many snapshots were forgotten.
+    pub forgotten: u32,
+    /// Whether unused data was removed.
+    pub pruned: bool,
+    /// Who keeps the repository so that snapshots were not forgotten, or data not pruned; the next
+    /// sync tries again.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub postponed: String,
+    /// How a restore ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreOutcome>,
+    /// Whether what the snapshot does not have was deleted.
+    pub deleting: bool,
+}
+
+/// How a restore ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RestoreOutcome {
+    /// A snapshot was restored.
+    Restored,
+    /// There is a repository and no eligible snapshot in it.
+    NothingEligible,
+    /// There was no repository.
+    RepositoryMissing,
 }
 
 /// How a mover ended.
@@ -118,6 +172,7 @@ impl Report {
             counts: Counts::default(),
             skipped: Skipped::default(),
             not_kept: Vec::new(),
+            restic: None,
         }
     }
 
@@ -157,6 +212,10 @@ impl Report {
                 report.hint.clear();
                 continue;
             }
+            if let Some(restic) = report.restic.as_mut().filter(|said| said.postponed.len() > 200) {
+                restic.postponed.truncate(restic.postponed.floor_char_boundary(200));
+                continue;
+            }
             let half = report.message.len() / 2;
             let cut = (0..=half).rev().find(|&at| report.message.is_char_boundary(at)).unwrap_or(0);
             report.message.truncate(cut);
@@ -180,9 +239,12 @@ mod tests {
             message in ".{0,6000}",
             paths in proptest::collection::vec(".{0,300}", 0..80),
             count in 0u64..,
+            postponed in ".{0,6000}",
         ) {
             let mut report = Report::failed(Retry::Transient, message, "a hint");
             report.skipped.count = count;
+            let snapshot = Some("ab".repeat(32));
+            report.restic = Some(ResticReport { snapshot, postponed, ..ResticReport::default() });
             report.skipped.first = paths
                 .into_iter()
                 .map(|path| SkippedItem { path, why: "not read: input/output error".into() })
@@ -191,6 +253,7 @@ mod tests {
             prop_assert!(json.len() <= MAX_REPORT_BYTES);
             let back = Report::from_json(&json).unwrap();
             prop_assert_eq!(back.skipped.count, count);
+            prop_assert_eq!(back.restic.as_ref().and_then(|said| said.snapshot.as_ref()).map(String::len), Some(64));
             prop_assert_eq!(back.exit_status(), ExitStatus::Transient);
         }
     }

@@ -39,6 +39,10 @@ pub enum Method {
     RsyncSource(RsyncSource),
     /// rsync over SSH, receiving.
     RsyncDestination(RsyncDestination),
+    /// Backup to a restic repository.
+    ResticSource(ResticSource),
+    /// Restore from a restic repository.
+    ResticDestination(ResticDestination),
 }
 
 /// The sending side of rsync over SSH.
@@ -61,6 +65,52 @@ pub struct RsyncDestination {
     pub listen: SocketAddr,
 }
 
+/// A backup to a restic repository. Where that is and what it is opened with are no part of a task:
+/// see [`repository`](crate::repository).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResticSource {
+    /// Directory for what would otherwise be fetched again with every sync.
+    pub cache: PathBuf,
+    /// Names this replication and no other, everywhere and for all time, such as its UID: a lock
+    /// that carries it was left by an earlier attempt. Empty: no lock is known again.
+    pub replication: String,
+    /// The host that the snapshot is recorded under.
+    pub host: String,
+    /// The path that the snapshot is recorded under.
+    pub path: String,
+    /// The tags of the snapshot; none is empty or has a comma.
+    pub tags: Vec<String>,
+    /// Whether locks that nobody holds any more are removed first, as the user asked.
+    pub unlock: bool,
+    /// Whether unused data is removed after the backup.
+    pub prune: bool,
+    /// Which snapshots are kept, in the words of `restic forget`, such as `--keep-daily 7`.
+    pub forget: String,
+}
+
+/// A restore from a restic repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResticDestination {
+    /// Directory for what would otherwise be fetched again with every sync.
+    pub cache: PathBuf,
+    /// As [`ResticSource::replication`].
+    pub replication: String,
+    /// Only snapshots of this host are eligible; `None`: of every host.
+    pub host: Option<String>,
+    /// Only snapshots of this path are eligible.
+    pub path: String,
+    /// This snapshot and no other, by its ID or the beginning of it.
+    pub snapshot: Option<String>,
+    /// Whether it is a failure that there is no repository, or no eligible snapshot in it.
+    pub required: bool,
+    /// Only snapshots up to this time (RFC 3339) are eligible; empty: all.
+    pub restore_as_of: String,
+    /// How many eligible snapshots to skip, from the newest.
+    pub previous: u32,
+    /// Whether what the snapshot does not have is deleted.
+    pub delete: bool,
+}
+
 /// A variable that is missing or cannot be read as what it stands for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TaskError {
@@ -79,12 +129,31 @@ pub enum TaskError {
     },
 }
 
+/// The host that snapshots are recorded under unless the user names one.
+pub const DEFAULT_HOST: &str = "volsync";
+const RSYNC: &str = "rsync";
+const RESTIC: &str = "restic";
+/// The one option of a restore (upstream's spelling).
+const DELETE: &str = "--delete";
+
 impl Task {
     /// Which end this is.
     pub const fn direction(&self) -> Direction {
         match self.method {
-            Method::RsyncSource(_) => Direction::Source,
-            Method::RsyncDestination(_) => Direction::Destination,
+            Method::RsyncSource(_) | Method::ResticSource(_) => Direction::Source,
+            Method::RsyncDestination(_) | Method::ResticDestination(_) => Direction::Destination,
+        }
+    }
+
+    /// The error of a mover that carries out another method, `expected`.
+    pub fn misdirected(&self, expected: &'static str) -> TaskError {
+        TaskError::Invalid { name: env::METHOD, value: self.method_name().to_owned(), expected }
+    }
+
+    const fn method_name(&self) -> &'static str {
+        match self.method {
+            Method::RsyncSource(_) | Method::RsyncDestination(_) => RSYNC,
+            Method::ResticSource(_) | Method::ResticDestination(_) => RESTIC,
         }
     }
 
@@ -95,8 +164,13 @@ impl Task {
             (env::NAME, self.name.clone()),
             (env::DATA, text(&self.data)),
             (env::REPORT, text(&self.report)),
-            (env::METHOD, "rsync".to_owned()),
         ]);
+        vars.insert(env::METHOD, self.method_name().to_owned());
+        let direction = match self.direction() {
+            Direction::Source => "source",
+            Direction::Destination => "destination",
+        };
+        vars.insert(env::DIRECTION, direction.to_owned());
         if self.events {
             vars.insert(env::EVENTS, "json".to_owned());
         }
@@ -105,15 +179,35 @@ impl Task {
         }
         match &self.method {
             Method::RsyncSource(source) => {
-                vars.insert(env::DIRECTION, "source".to_owned());
                 vars.insert(env::KEYS, text(&source.keys));
                 vars.insert(env::DESTINATION_ADDRESS, source.address.clone());
                 vars.insert(env::DESTINATION_PORT, source.port.to_string());
             }
             Method::RsyncDestination(destination) => {
-                vars.insert(env::DIRECTION, "destination".to_owned());
                 vars.insert(env::KEYS, text(&destination.keys));
                 vars.insert(env::LISTEN, destination.listen.to_string());
+            }
+            Method::ResticSource(source) => {
+                vars.insert(env::RESTIC_CACHE, text(&source.cache));
+                vars.insert(env::REPLICATION, source.replication.clone());
+                vars.insert(env::HOST, source.host.clone());
+                vars.insert(env::PATH, source.path.clone());
+                vars.insert(env::TAGS, source.tags.join(","));
+                vars.insert(env::UNLOCK, flag(source.unlock));
+                vars.insert(env::PRUNE, flag(source.prune));
+                vars.insert(env::FORGET_OPTIONS, source.forget.clone());
+            }
+            Method::ResticDestination(destination) => {
+                vars.insert(env::RESTIC_CACHE, text(&destination.cache));
+                vars.insert(env::REPLICATION, destination.replication.clone());
+                vars.extend(destination.host.clone().map(|host| (env::HOST, host)));
+                vars.insert(env::PATH, destination.path.clone());
+                vars.extend(destination.snapshot.clone().map(|id| (env::SNAPSHOT, id)));
+                vars.insert(env::RESTORE_REQUIRED, flag(destination.required));
+                vars.insert(env::RESTORE_AS_OF, destination.restore_as_of.clone());
+                vars.insert(env::SELECT_PREVIOUS, destination.previous.to_string());
+                let options = if destination.delete { DELETE } else { "" };
+                vars.insert(env::RESTORE_OPTIONS, options.to_owned());
             }
         }
         vars
@@ -124,21 +218,51 @@ impl Task {
     pub fn from_env(var: impl Fn(&str) -> Option<String>) -> Result<Self, TaskError> {
         let path =
             |name, default: &str| PathBuf::from(var(name).unwrap_or_else(|| default.to_owned()));
-        let method = var(env::METHOD).unwrap_or_else(|| "rsync".to_owned());
-        if method != "rsync" {
-            return Err(TaskError::Invalid { name: env::METHOD, value: method, expected: "rsync" });
-        }
         let keys = path(env::KEYS, paths::KEYS);
+        let cache = path(env::RESTIC_CACHE, paths::CACHE);
+        let replication = var(env::REPLICATION).unwrap_or_default();
+        let recorded = given(&var, env::PATH).unwrap_or_else(|| paths::DATA.to_owned());
+        let method = var(env::METHOD).unwrap_or_else(|| RSYNC.to_owned());
         let direction = var(env::DIRECTION).ok_or(TaskError::Missing(env::DIRECTION))?;
-        let method = match direction.as_str() {
-            "source" => Method::RsyncSource(RsyncSource {
+        let method = match (method.as_str(), direction.as_str()) {
+            (RESTIC, "source") => Method::ResticSource(ResticSource {
+                cache,
+                replication,
+                host: given(&var, env::HOST).unwrap_or_else(|| DEFAULT_HOST.to_owned()),
+                path: recorded,
+                tags: given(&var, env::TAGS)
+                    .map(|tags| tags.split(',').map(str::to_owned).collect())
+                    .unwrap_or_default(),
+                unlock: parse_flag(&var, env::UNLOCK)?,
+                prune: parse_flag(&var, env::PRUNE)?,
+                forget: var(env::FORGET_OPTIONS).unwrap_or_default(),
+            }),
+            (RESTIC, "destination") => Method::ResticDestination(ResticDestination {
+                cache,
+                replication,
+                host: given(&var, env::HOST),
+                path: recorded,
+                snapshot: given(&var, env::SNAPSHOT),
+                required: parse_flag(&var, env::RESTORE_REQUIRED)?,
+                restore_as_of: var(env::RESTORE_AS_OF).unwrap_or_default(),
+                previous: parse(&var, env::SELECT_PREVIOUS, "a number from 0", 0)?,
+                delete: match var(env::RESTORE_OPTIONS).as_deref() {
+                    None | Some("") => false,
+                    Some(DELETE) => true,
+                    Some(value) => {
+                        let (name, value) = (env::RESTORE_OPTIONS, value.to_owned());
+                        return Err(TaskError::Invalid { name, value, expected: DELETE });
+                    }
+                },
+            }),
+            (RSYNC, "source") => Method::RsyncSource(RsyncSource {
                 keys,
                 address: var(env::DESTINATION_ADDRESS)
                     .filter(|address| !address.is_empty())
                     .ok_or(TaskError::Missing(env::DESTINATION_ADDRESS))?,
                 port: parse(&var, env::DESTINATION_PORT, "a port from 1 to 65535", 22)?,
             }),
-            "destination" => Method::RsyncDestination(RsyncDestination {
+            (RSYNC, "destination") => Method::RsyncDestination(RsyncDestination {
                 keys,
                 listen: parse(
                     &var,
@@ -147,12 +271,16 @@ impl Task {
                     SocketAddr::from(([0u16; 8], 8022)),
                 )?,
             }),
-            _ => {
+            (RSYNC | RESTIC, _) => {
                 return Err(TaskError::Invalid {
                     name: env::DIRECTION,
                     value: direction,
                     expected: "source or destination",
                 });
+            }
+            (_, _) => {
+                let (name, expected) = (env::METHOD, "rsync or restic");
+                return Err(TaskError::Invalid { name, value: method, expected });
             }
         };
         Ok(Self {
@@ -163,6 +291,27 @@ impl Task {
             strict_attributes: var(env::STRICT_ATTRIBUTES).as_deref() == Some("1"),
             method,
         })
+    }
+}
+
+fn given(var: &impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
+    var(name).filter(|value| !value.is_empty())
+}
+
+fn flag(set: bool) -> String {
+    if set { "1" } else { "0" }.to_owned()
+}
+
+fn parse_flag(
+    var: &impl Fn(&str) -> Option<String>,
+    name: &'static str,
+) -> Result<bool, TaskError> {
+    match var(name).as_deref() {
+        None | Some("" | "0") => Ok(false),
+        Some("1") => Ok(true),
+        Some(value) => {
+            Err(TaskError::Invalid { name, value: value.to_owned(), expected: "0 or 1" })
+        }
     }
 }
 
@@ -190,14 +339,41 @@ mod tests {
     prop_compose! {
         fn tasks()(
             name in "[a-z/-]{1,40}", data in "/[a-z/ ]{0,40}", events: bool, strict_attributes: bool,
-            address in "[a-z0-9.:-]{1,40}", port: u16, source: bool, listen: (u32, u16),
+            address in "[a-z0-9.:-]{1,40}", port: u16, which in 0..4, listen: (u32, u16),
+            flags: (bool, bool), words in "[a-z0-9 -]{0,40}", previous: u32,
+            tags in proptest::collection::vec("[a-z ]{1,9}", 0..4),
+            snapshot in proptest::option::of("[0-9a-f]{4,64}"),
+            host in proptest::option::of("[a-z0-9.-]{1,40}"),
         ) -> Task {
             let keys = PathBuf::from("/keys");
-            let method = if source {
-                Method::RsyncSource(RsyncSource { keys, address, port })
-            } else {
-                let listen = SocketAddr::from((listen.0.to_be_bytes(), listen.1));
-                Method::RsyncDestination(RsyncDestination { keys, listen })
+            let cache = PathBuf::from("/c");
+            let method = match which {
+                0 => Method::RsyncSource(RsyncSource { keys, address, port }),
+                1 => {
+                    let listen = SocketAddr::from((listen.0.to_be_bytes(), listen.1));
+                    Method::RsyncDestination(RsyncDestination { keys, listen })
+                }
+                2 => Method::ResticSource(ResticSource {
+                    cache,
+                    replication: words.clone(),
+                    host: host.unwrap_or_else(|| DEFAULT_HOST.to_owned()),
+                    path: "/data".into(),
+                    tags,
+                    unlock: flags.0,
+                    prune: flags.1,
+                    forget: words,
+                }),
+                _ => Method::ResticDestination(ResticDestination {
+                    cache,
+                    replication: words.clone(),
+                    host,
+                    path: "/data".into(),
+                    snapshot,
+                    required: flags.1,
+                    restore_as_of: words,
+                    previous,
+                    delete: flags.0,
+                }),
             };
             Task { name, data: data.into(), report: "/r".into(), events, strict_attributes, method }
         }

@@ -13,6 +13,7 @@ use crate::context::Settings;
 use crate::scrape::ScrapeOptions;
 
 const RSYNC_IMAGE: &str = "localhost/volsync-mover-rsync:dev";
+const RESTIC_IMAGE: &str = "localhost/volsync-mover-restic:dev";
 
 /// The VolSync operator: schedules Jobs that replicate PersistentVolumes.
 ///
@@ -79,6 +80,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     images: Images,
     #[command(flatten)]
+    proxies: Proxies,
+    #[command(flatten)]
     metrics: Metrics,
     #[command(flatten)]
     logging: Logs,
@@ -96,18 +99,34 @@ struct Images {
         value_name = "IMAGE"
     )]
     rsync_container_image: String,
+    /// Image of the restic mover.
+    #[arg(
+        long,
+        env = "RELATED_IMAGE_RESTIC_CONTAINER",
+        default_value = RESTIC_IMAGE,
+        value_name = "IMAGE"
+    )]
+    restic_container_image: String,
     /// Accepted without effect: this release has no rclone mover.
     #[arg(long, env = "RELATED_IMAGE_RCLONE_CONTAINER", value_name = "IMAGE")]
     rclone_container_image: Option<String>,
-    /// Accepted without effect: this release has no restic mover.
-    #[arg(long, env = "RELATED_IMAGE_RESTIC_CONTAINER", value_name = "IMAGE")]
-    restic_container_image: Option<String>,
     /// Accepted without effect: this release has no rsync-tls mover.
     #[arg(long, env = "RELATED_IMAGE_RSYNC_TLS_CONTAINER", value_name = "IMAGE")]
     rsync_tls_container_image: Option<String>,
     /// Accepted without effect: this release has no syncthing mover.
     #[arg(long, env = "RELATED_IMAGE_SYNCTHING_CONTAINER", value_name = "IMAGE")]
     syncthing_container_image: Option<String>,
+}
+
+/// By which proxies movers reach stores. They are the environment's, as for other programs.
+#[derive(Debug, Clone, clap::Args)]
+struct Proxies {
+    #[arg(long, env = "HTTP_PROXY", hide = true)]
+    http_proxy: Option<String>,
+    #[arg(long, env = "HTTPS_PROXY", hide = true)]
+    https_proxy: Option<String>,
+    #[arg(long, env = "NO_PROXY", hide = true)]
+    no_proxy: Option<String>,
 }
 
 /// The endpoint for Prometheus.
@@ -217,16 +236,31 @@ impl Args {
             logging: self.logging.parsed(),
             settings: Settings {
                 zone: TimeZone::system(),
-                rsync_image: match self.images.rsync_container_image {
-                    empty if empty.is_empty() => RSYNC_IMAGE.to_owned(),
-                    image => image,
-                },
+                rsync_image: or(self.images.rsync_container_image, RSYNC_IMAGE),
+                restic_image: or(self.images.restic_container_image, RESTIC_IMAGE),
+                proxies: self.proxies.variables(),
                 scc_name: self.scc_name,
                 mover_log_bytes: bytes(&self.mover_log_max_bytes)?,
                 namespace: self.namespace,
                 pull_secrets: names(&self.mover_image_pull_secrets),
             },
         })
+    }
+}
+
+impl Proxies {
+    /// In capitals and not, as programs differ in which they read.
+    fn variables(self) -> Vec<(String, String)> {
+        let Self { http_proxy, https_proxy, no_proxy } = self;
+        let given =
+            [("HTTP_PROXY", http_proxy), ("HTTPS_PROXY", https_proxy), ("NO_PROXY", no_proxy)];
+        given
+            .into_iter()
+            .filter_map(|(name, value)| value.map(|value| (name, value)))
+            .flat_map(|(name, value)| {
+                [(name.to_owned(), value.clone()), (name.to_ascii_lowercase(), value)]
+            })
+            .collect()
     }
 }
 
@@ -294,6 +328,11 @@ fn zap_level(text: &str) -> Result<&'static str, String> {
         ("error" | "panic", _) => Ok("error"),
         _ => Err("debug, info, error, panic or a number from 1 is expected".to_owned()),
     }
+}
+
+/// What was given, unless that is nothing.
+fn or(given: String, default: &str) -> String {
+    if given.is_empty() { default.to_owned() } else { given }
 }
 
 /// The names of a list, each once. A chart writes an empty list as one empty name.

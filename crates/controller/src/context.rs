@@ -19,6 +19,10 @@ pub(crate) struct Settings {
     pub(crate) zone: TimeZone,
     /// The image of the rsync mover.
     pub(crate) rsync_image: String,
+    /// The image of the restic mover.
+    pub(crate) restic_image: String,
+    /// Variables that tell movers of stores by which proxies they are reached.
+    pub(crate) proxies: Vec<(String, String)>,
     /// The SecurityContextConstraints privileged movers use on OpenShift.
     pub(crate) scc_name: String,
     /// How much of what a mover said is kept; `None`: all of it.

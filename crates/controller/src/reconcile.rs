@@ -16,7 +16,7 @@ use kube::{Resource, ResourceExt};
 use serde_json::json;
 use volsync_api::v1alpha1::RsyncStatus;
 use volsync_api::{events, keys};
-use volsync_contract::Direction;
+use volsync_contract::{Direction, paths};
 use volsync_replication::conditions::{self, Synchronizing};
 use volsync_replication::{
     CleanUpPlan, Happening, ImageReference, ImageState, Method, MoverResult, MoverState,
@@ -27,7 +27,9 @@ use volsync_volume::CopyMethod;
 
 use crate::access::service_account;
 use crate::apply::{create, delete, get, is_owned_by, is_terminating, list, merge, named};
-use crate::build::job::{self, DataVolume, MoverJob, Ssh};
+use crate::build::job::restic::{Repository, restic};
+use crate::build::job::rsync::{Ssh, rsync};
+use crate::build::job::{DataVolume, MoverJob, REPORT};
 use crate::build::snapshot::{VolumeSnapshot, snapshot};
 use crate::clean_up::{Leftovers, clean_up, leftovers};
 use crate::context::Context;
@@ -36,6 +38,7 @@ use crate::error::{Asked, Blocked, Error, Stop};
 use crate::events::Notice;
 use crate::kind::{Kind, Owner};
 use crate::observe::{MoverObjects, is_outdated};
+use crate::restic::repository;
 use crate::rsync::reach;
 use crate::update_status::update_status;
 use crate::volume::{
@@ -168,15 +171,14 @@ fn doable(found: &Result<Replication, Vec<Problem>>) -> Result<&Replication, Str
     };
     let replication = found.as_ref().map_err(all)?;
     match &replication.method {
-        Method::Rsync(_) | Method::External(_) => Ok(replication),
-        method @ (Method::RsyncTls(_)
-        | Method::ObjectStore(_)
-        | Method::Restic(_)
-        | Method::Syncthing(_)) => Err(format!(
-            "spec.{}: this release has no {} mover; rsync is the one it has",
-            method.section(),
-            method.name()
-        )),
+        Method::Rsync(_) | Method::Restic(_) | Method::External(_) => Ok(replication),
+        method @ (Method::RsyncTls(_) | Method::ObjectStore(_) | Method::Syncthing(_)) => {
+            Err(format!(
+                "spec.{}: this release has no {} mover; it has rsync and restic",
+                method.section(),
+                method.name()
+            ))
+        }
     }
 }
 
@@ -275,7 +277,18 @@ struct Seen {
 struct Ready {
     data: DataVolume,
     account: String,
-    ssh: Ssh,
+    far: Far,
+}
+
+/// How a mover reaches the far side.
+#[allow(clippy::large_enum_variant, reason = "a pass has one at most")]
+enum Far {
+    Ssh(Ssh),
+    /// A repository, and what is done to it.
+    Repository {
+        repository: Repository,
+        method: volsync_contract::Method,
+    },
 }
 
 async fn see<K: Kind>(
@@ -434,7 +447,7 @@ async fn keep_report(
     if let Some(job) = seen.objects.job.as_ref().filter(|_| again)
         && let Some(report) = seen.objects.to_keep(&seen.observation.mover)
     {
-        let patch = json!({"metadata": {"annotations": {job::REPORT: report.to_json()}}});
+        let patch = json!({"metadata": {"annotations": {REPORT: report.to_json()}}});
         seen.objects.job = Some(merge(&ctx.api(&owner.namespace), job, patch).await?);
     }
     Ok(())
@@ -463,20 +476,38 @@ async fn prepare<K: Kind>(
     published: &mut RsyncStatus,
 ) -> Result<Ready, Stop> {
     dereference(making.ctx, replication).await?;
-    let Method::Rsync(rsync) = &plan.method else {
-        return Err(Stop::blocked("this method has no mover"));
-    };
-    // Address and keys first: the other end waits for them.
-    let ssh = reach(making, rsync, published).await?;
-    let data = data_volume(making, plan).await?;
+    let given = plan.pod.mover_service_account.as_ref();
+    match &plan.method {
+        Method::Rsync(rsync) => {
+            // Address and keys first: the other end waits for them.
+            let ssh = reach(making, rsync, published).await?;
+            let data = filesystem(data_volume(making, plan).await?, "rsync")?;
+            let account = service_account(making, given, true).await?;
+            Ok(Ready { data, account, far: Far::Ssh(ssh) })
+        }
+        Method::Restic(restic) => {
+            let data = filesystem(data_volume(making, plan).await?, "restic")?;
+            let repository = repository(making, plan, restic, &data).await?;
+            let account = service_account(making, given, repository.privileged).await?;
+            let method = plan.restic(making.owner.uid.clone(), paths::CACHE.into());
+            let method = method.ok_or_else(|| Stop::blocked("this method has no mover"))?;
+            Ok(Ready { data, account, far: Far::Repository { repository, method } })
+        }
+        Method::RsyncTls(_)
+        | Method::ObjectStore(_)
+        | Method::Syncthing(_)
+        | Method::External(_) => Err(Stop::blocked("this method has no mover")),
+    }
+}
+
+fn filesystem(data: DataVolume, mover: &str) -> Result<DataVolume, Stop> {
     if data.block {
         return Err(Stop::blocked(format!(
-            "PersistentVolumeClaim {} has volumeMode Block; the rsync mover of this release moves Filesystem volumes only",
+            "PersistentVolumeClaim {} has volumeMode Block; the {mover} mover of this release moves Filesystem volumes only",
             data.claim
         )));
     }
-    let account = service_account(making, plan.pod.mover_service_account.as_ref(), true).await?;
-    Ok(Ready { data, account, ssh })
+    Ok(data)
 }
 
 /// The image a destination makes once its mover has succeeded. It is named after when that mover was
@@ -606,18 +637,25 @@ async fn start<K: Kind>(
     ready: &Ready,
     attempt: u32,
 ) -> Result<(), Error> {
-    let wanted = job::rsync(
-        &MoverJob {
-            owner,
-            plan,
-            image: &ctx.settings.rsync_image,
-            data: ready.data.clone(),
-            account: ready.account.clone(),
-            attempt,
-            debug: live.annotations().contains_key(keys::ENABLE_DEBUG_MOVER),
-        },
-        &ready.ssh,
-    );
+    let image = match &ready.far {
+        Far::Ssh(_) => &ctx.settings.rsync_image,
+        Far::Repository { .. } => &ctx.settings.restic_image,
+    };
+    let job = MoverJob {
+        owner,
+        plan,
+        image,
+        data: ready.data.clone(),
+        account: ready.account.clone(),
+        attempt,
+        debug: live.annotations().contains_key(keys::ENABLE_DEBUG_MOVER),
+    };
+    let wanted = match &ready.far {
+        Far::Ssh(ssh) => rsync(&job, ssh),
+        Far::Repository { repository, method } => {
+            restic(&job, repository, &ctx.settings.proxies, method.clone())
+        }
+    };
     let made = create(&ctx.api(&owner.namespace), &wanted).await?;
     let what = match owner.direction {
         Direction::Source => "transmit",

@@ -11,7 +11,7 @@ use volsync_contract::{Direction, paths::keys};
 use volsync_replication::{Rsync, names};
 
 use crate::apply::{apply, create, get, is_owned_by, named};
-use crate::build::{job::Ssh, secret, service};
+use crate::build::{job::rsync::Ssh, secret, service};
 use crate::error::{Error, Stop};
 use crate::events::Notice;
 use crate::kind::Kind;

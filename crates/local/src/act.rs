@@ -10,10 +10,12 @@ use volsync_volume::CopyMethod;
 
 use crate::args::Settings;
 use crate::build;
+use crate::dereference::End;
 use crate::error::Error;
 use crate::live::{Live, Slot};
 use crate::observe::superseded_images;
 use crate::point_in_time;
+use crate::repository::Repository;
 use crate::secrets;
 use crate::state_directory::{self, StateDirectory};
 use crate::supervise::{self, Told};
@@ -84,14 +86,22 @@ impl Hands {
             state_directory::make_directory(&live.resolved.directory)?;
         }
         let data = self.data(live)?;
-        let Some(task) = build::build_task(&live.resolved, &data, &directory, listening) else {
-            return Ok(false);
-        };
-        let keys = secrets::resolve(&self.state, &live.resolved.keys)?;
-        secrets::mount(&keys, &directory.join("keys"))?;
+        let cache = live.cache(&self.state);
+        let task = build::build_task(&live.resolved, plan, &data, &directory, cache, listening);
+        let Some(task) = task else { return Ok(false) };
+        match &live.resolved.end {
+            End::Source { keys, .. } | End::Destination { keys, .. } => {
+                let keys = secrets::resolve(&self.state, keys)?;
+                secrets::mount(&keys, &directory.join("keys"))?;
+            }
+            End::Repository(repository) => {
+                repository.mount(&directory)?;
+                state_directory::make_directory(&live.cache(&self.state))?;
+            }
+        }
         let id = self.next_mover;
         self.next_mover += 1;
-        let start = build::build_start(&self.settings, &task, &directory);
+        let start = build::build_start(&self.settings, &live.resolved, &task, &directory);
         let mover = supervise::start(id, start, self.told.clone())?;
         live.image = None;
         live.mover = Slot::Running { mover, run: plan.run(), stopping: false };
@@ -141,7 +151,12 @@ impl Hands {
         live.mover = Slot::Empty;
         live.attempts = 0;
         live.image = None;
-        state_directory::remove(&live.mover_directory(&self.state).join("keys"))?;
+        let directory = live.mover_directory(&self.state);
+        state_directory::remove(&directory.join("keys"))?;
+        state_directory::remove(&Repository::directory(&directory))?;
+        if live.removes_cache() {
+            state_directory::remove(&live.cache(&self.state))?;
+        }
         state_directory::remove(&live.point_in_time(&self.state))?;
         for image in superseded_images(live, &self.state) {
             state_directory::remove(&image)?;

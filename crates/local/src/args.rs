@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) movers: PathBuf,
     /// `RUST_LOG`, passed on to the movers; their log lines are shown when it is set.
     pub(crate) log_filter: Option<String>,
+    /// Variables that tell movers by which proxies stores are reached.
+    pub(crate) proxies: Vec<(String, String)>,
     /// The zone of schedules that name none, and of times that people read.
     pub(crate) zone: jiff::tz::TimeZone,
     /// Standard error is a terminal that can move its cursor.
@@ -199,6 +201,7 @@ pub(crate) fn parse() -> Invocation {
         output: cli.output,
         movers: absolute(cli.mover_dir.unwrap_or_else(own_directory)),
         log_filter: variable("RUST_LOG"),
+        proxies: proxies(),
         zone: jiff::tz::TimeZone::system(),
         terminal: terminal && cli.output == Output::Table,
         colour: terminal && std::io::stdout().is_terminal() && variable("NO_COLOR").is_none(),
@@ -208,6 +211,13 @@ pub(crate) fn parse() -> Invocation {
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The proxies of the environment, spelt both ways.
+fn proxies() -> Vec<(String, String)> {
+    let spelt = |name: &str| [name.to_owned(), name.to_ascii_lowercase()];
+    let names = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"].iter().flat_map(|name| spelt(name));
+    names.filter_map(|name| variable(&name).map(|value| (name, value))).collect()
 }
 
 fn absolute(path: PathBuf) -> PathBuf {

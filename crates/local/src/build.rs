@@ -5,31 +5,37 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use volsync_contract::{Method, RsyncDestination, RsyncSource, Task};
+use volsync_replication::SyncPlan;
 
 use crate::address::{Peer, reachable};
 use crate::args::Settings;
 use crate::dereference::{End, Resolved};
 use crate::supervise::Start;
 
-/// The binary that moves data by rsync.
-pub(crate) fn program(settings: &Settings) -> PathBuf {
-    settings.movers.join("volsync-mover-rsync")
+/// The binary that moves the data of a replication.
+pub(crate) fn program(settings: &Settings, resolved: &Resolved) -> PathBuf {
+    settings.movers.join(match resolved.end {
+        End::Source { .. } | End::Destination { .. } => "volsync-mover-rsync",
+        End::Repository(_) => "volsync-mover-restic",
+    })
 }
 
 /// What the mover of one replication is told. `data` is its volume or a copy of it; `listening` is
 /// where its destination listens, if that is on this machine.
 pub(crate) fn build_task(
     resolved: &Resolved,
+    plan: &SyncPlan,
     data: &Path,
     directory: &Path,
+    cache: PathBuf,
     listening: Option<std::net::SocketAddr>,
 ) -> Option<Task> {
     let keys = directory.join("keys");
     let method = match &resolved.end {
-        End::Source(Peer::There { address, port }) => {
+        End::Source { peer: Peer::There { address, port }, .. } => {
             Method::RsyncSource(RsyncSource { keys, address: address.clone(), port: *port })
         }
-        End::Source(Peer::Here(_)) => {
+        End::Source { peer: Peer::Here(_), .. } => {
             let listening = reachable(listening?);
             Method::RsyncSource(RsyncSource {
                 keys,
@@ -37,9 +43,10 @@ pub(crate) fn build_task(
                 port: listening.port(),
             })
         }
-        End::Destination { listen, source: _ } => {
+        End::Destination { listen, .. } => {
             Method::RsyncDestination(RsyncDestination { keys, listen: *listen })
         }
+        End::Repository(_) => plan.restic(String::new(), cache)?,
     };
     Some(Task {
         name: resolved.name.to_string(),
@@ -52,14 +59,25 @@ pub(crate) fn build_task(
 }
 
 /// The process that carries out `task`.
-pub(crate) fn build_start(settings: &Settings, task: &Task, directory: &Path) -> Start {
-    let mut environment: BTreeMap<OsString, OsString> =
-        task.to_env().into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+pub(crate) fn build_start(
+    settings: &Settings,
+    resolved: &Resolved,
+    task: &Task,
+    directory: &Path,
+) -> Start {
+    let mut environment = BTreeMap::<OsString, OsString>::new();
+    if let End::Repository(repository) = &resolved.end {
+        environment = repository.environment(directory);
+        let proxies = settings.proxies.iter();
+        environment.extend(proxies.map(|(name, value)| (name.into(), value.into())));
+    }
+    let told = task.to_env().into_iter();
+    environment.extend(told.map(|(name, value)| (name.into(), value.into())));
     if let Some(filter) = &settings.log_filter {
         environment.insert("RUST_LOG".into(), filter.into());
     }
     Start {
-        program: program(settings),
+        program: program(settings, resolved),
         environment,
         directory: directory.to_owned(),
         report: task.report.clone(),

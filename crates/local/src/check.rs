@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use volsync_contract::{Direction, ExitStatus};
-use volsync_replication::{Status, Trigger};
+use volsync_replication::{Method, Status, Trigger};
 use volsync_volume::CopyMethod;
 
 use crate::address::Peer;
@@ -65,11 +65,20 @@ fn plan<'a>(
         ("volume", volume(one)),
         ("image", image(one)),
         ("connection", connection(one)),
-        ("keys", keys(one)),
         ("next sync", next(one, status, now, zone)),
     ];
-    if one.direction() == Direction::Destination {
-        rows.push(("deletes", "whatever the volume has and the source has not".to_owned()));
+    if let Some(source) = one.keys() {
+        rows.insert(3, ("keys", keys(source)));
+    }
+    let mirrors = match &one.replication.method {
+        Method::Restic(restic) => restic.enable_file_deletion,
+        _ => true,
+    };
+    if one.direction() == Direction::Destination && mirrors {
+        rows.push((
+            "deletes",
+            "whatever the volume has and the source, or the snapshot, has not".to_owned(),
+        ));
     }
     (one, rows)
 }
@@ -141,11 +150,16 @@ fn image(one: &Resolved) -> String {
 
 fn connection(one: &Resolved) -> String {
     match &one.end {
-        End::Source(Peer::Here(name)) => {
+        End::Source { peer: Peer::Here(name), .. } => {
             format!("to ReplicationDestination {name} of these manifests")
         }
-        End::Source(Peer::There { address, port }) => format!("to {address}, port {port}"),
-        End::Destination { listen, source } => {
+        End::Source { peer: Peer::There { address, port }, .. } => {
+            format!("to {address}, port {port}")
+        }
+        End::Repository(repository) => {
+            format!("the restic repository that Secret {} describes", repository.secret)
+        }
+        End::Destination { listen, source, .. } => {
             let listens = match listen.port() {
                 0 => format!("listens on a free port of {}", listen.ip()),
                 port => format!("listens on every address, port {port}"),
@@ -160,8 +174,8 @@ fn connection(one: &Resolved) -> String {
     }
 }
 
-fn keys(one: &Resolved) -> String {
-    match &one.keys {
+fn keys(keys: &KeySource) -> String {
+    match keys {
         KeySource::Given(_) => "of the Secret in the manifests".to_owned(),
         KeySource::Generated { owner, .. } => {
             format!("generated once and kept; the other end needs Secret {}", owner.published())

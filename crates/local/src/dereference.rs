@@ -8,7 +8,8 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 use volsync_contract::Direction;
 use volsync_replication::{
-    Method, Problem, Replication, Rsync, Volume, names, validate_destination, validate_source,
+    Method, Problem, Replication, Restic, Rsync, Volume, names, validate_destination,
+    validate_source,
 };
 use volsync_volume::{CopyMethod, VolumeMode};
 
@@ -19,6 +20,7 @@ use crate::error::{Error, Origin, Problems};
 use crate::manifests::{self, Manifests, ObjectName};
 use crate::overlap;
 use crate::point_in_time;
+use crate::repository::Repository;
 use crate::secrets::{KeySource, Owner, needed};
 use crate::state_directory::StateDirectory;
 use crate::unsupported::{self, Verdict};
@@ -36,22 +38,31 @@ pub(crate) struct Resolved {
     /// Whether the directory is ours, below the state directory.
     pub(crate) provisioned: bool,
     pub(crate) copy_method: CopyMethod,
-    pub(crate) keys: KeySource,
     pub(crate) end: End,
 }
 
 /// What is particular to each end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Where its destination is.
-    Source(Peer),
-    /// Where it listens, and the source of the same manifests that connects to it.
-    Destination { listen: SocketAddr, source: Option<ObjectName> },
+    /// It sends to a destination; where that is.
+    Source { peer: Peer, keys: KeySource },
+    /// It receives: where it listens, and the source of the same manifests that connects to it.
+    Destination { listen: SocketAddr, source: Option<ObjectName>, keys: KeySource },
+    /// It backs up to a repository, or restores from it.
+    Repository(Repository),
 }
 
 impl Resolved {
     pub(crate) const fn direction(&self) -> Direction {
         self.replication.direction
+    }
+
+    /// The keys of its end of rsync over SSH.
+    pub(crate) const fn keys(&self) -> Option<&KeySource> {
+        match &self.end {
+            End::Source { keys, .. } | End::Destination { keys, .. } => Some(keys),
+            End::Repository(_) => None,
+        }
     }
 
     /// `ReplicationSource` or `ReplicationDestination`.
@@ -125,10 +136,10 @@ pub(crate) fn select(everything: &mut Everything, only: &Only) -> Result<(), Err
     }
     let connected = |one: &Resolved| {
         chosen.iter().any(|chosen| match &chosen.end {
-            End::Source(Peer::Here(peer)) => {
+            End::Source { peer: Peer::Here(peer), .. } => {
                 one.direction() == Direction::Destination && one.name == *peer
             }
-            End::Source(Peer::There { .. }) => false,
+            End::Source { peer: Peer::There { .. }, .. } | End::Repository(_) => false,
             End::Destination { source, .. } => {
                 one.direction() == Direction::Source && source.as_ref() == Some(&one.name)
             }
@@ -188,7 +199,7 @@ impl Resolving<'_> {
             let Some(resolved) = self.one(name, &found.origin, &found.written, validated) else {
                 continue;
             };
-            if let End::Source(Peer::Here(destination)) = &resolved.end {
+            if let End::Source { peer: Peer::Here(destination), keys } = &resolved.end {
                 match connected.get(destination) {
                     Some(other) => {
                         let message = format!(
@@ -198,7 +209,7 @@ impl Resolving<'_> {
                     }
                     None => {
                         connected.insert(destination.clone(), name.clone());
-                        self.matching_keys(&found.origin, &resolved, destination, &replications);
+                        self.matching_keys(&found.origin, keys, destination, &replications);
                     }
                 }
             }
@@ -210,14 +221,15 @@ impl Resolving<'_> {
             }
         }
         self.overlaps(&replications);
+        self.repositories_in_volumes(&replications);
         replications
     }
 
     /// Refuses destinations that would write over other volumes or over the state directory.
     fn overlaps(&mut self, replications: &[Resolved]) {
-        const PATH: &str = "spec.rsync.destinationPVC";
         for (index, destination) in replications.iter().enumerate() {
             let Some(found) = self.manifests.destinations.get(&destination.name) else { continue };
+            let path = format!("spec.{}.destinationPVC", destination.replication.method.section());
             if destination.direction() == Direction::Source {
                 continue;
             }
@@ -231,7 +243,7 @@ impl Resolving<'_> {
                     continue;
                 }
                 if let Some(why) = overlap::conflict(destination, other) {
-                    self.problems.add(&found.origin, PATH, why);
+                    self.problems.add(&found.origin, &path, why);
                 }
             }
             if overlap::is_in(self.state.path(), &destination.directory) {
@@ -240,7 +252,36 @@ impl Resolving<'_> {
                     self.state.path().display(),
                     destination.directory.display()
                 );
-                self.problems.add(&found.origin, PATH, why);
+                self.problems.add(&found.origin, &path, why);
+            }
+        }
+    }
+
+    /// Refuses repositories that would be deleted by a restore, or backed up into themselves.
+    fn repositories_in_volumes(&mut self, replications: &[Resolved]) {
+        for one in replications {
+            let origin = match one.direction() {
+                Direction::Source => self.manifests.sources.get(&one.name).map(|own| &own.origin),
+                Direction::Destination => {
+                    self.manifests.destinations.get(&one.name).map(|own| &own.origin)
+                }
+            };
+            let (End::Repository(repository), Some(origin)) = (&one.end, origin) else { continue };
+            let Some(path) = repository.path() else { continue };
+            for other in replications.iter().filter(|at| overlap::is_in(&path, &at.directory)) {
+                let volume = format!("volume {} of {} {}", other.claim, other.kind(), other.name);
+                let (path, directory) = (path.display(), other.directory.display());
+                let why = match other.direction() {
+                    Direction::Destination => format!(
+                        "the repository {path} is inside {directory}, {volume}, where it would be deleted or overwritten"
+                    ),
+                    Direction::Source if other.name == one.name => format!(
+                        "the repository {path} is inside {directory}, {volume}, and would be backed up into itself"
+                    ),
+                    // Backups may be passed on.
+                    Direction::Source => continue,
+                };
+                self.problems.add(origin, "spec.restic.repository", why);
             }
         }
     }
@@ -263,15 +304,18 @@ impl Resolving<'_> {
                 return None;
             }
         };
-        let Method::Rsync(rsync) = replication.method.clone() else {
-            // The table of fields has refused it already.
-            return None;
-        };
         let volume = self.volume(name, origin, &replication);
-        let keys = self.keys(name, origin, &rsync, replication.direction);
-        let end = self.end(name, origin, &rsync, replication.direction);
+        let end = match &replication.method {
+            Method::Rsync(rsync) => self.end(name, origin, rsync, replication.direction),
+            Method::Restic(restic) => self.repository(origin, &replication, restic),
+            // The table of fields has refused it already.
+            Method::RsyncTls(_)
+            | Method::ObjectStore(_)
+            | Method::Syncthing(_)
+            | Method::External(_) => return None,
+        };
         let (claim, directory, provisioned, copy_method) = volume?;
-        let (keys, end, written) = (keys?, end?, written.clone());
+        let (end, written) = (end?, written.clone());
         Some(Resolved {
             name: name.clone(),
             replication,
@@ -280,7 +324,6 @@ impl Resolving<'_> {
             directory,
             provisioned,
             copy_method,
-            keys,
             end,
         })
     }
@@ -291,16 +334,17 @@ impl Resolving<'_> {
         origin: &Origin,
         replication: &Replication,
     ) -> Option<(String, PathBuf, bool, CopyMethod)> {
+        let section = replication.method.section();
         let (claim, path, copy_method) = match &replication.volume {
             Volume::Source { claim, options } => {
-                (Some(claim), "spec.sourcePVC", options.copy_method)
+                (Some(claim), "spec.sourcePVC".to_owned(), options.copy_method)
             }
             Volume::Destination { claim, options, mode, cleanup: _ } => {
                 if *mode == VolumeMode::Block {
                     let why = "Block volumes are not part of this release; Filesystem is";
                     self.problems.add(origin, "spec.rsync.volumeMode", why);
                 }
-                (claim.as_ref(), "spec.rsync.destinationPVC", options.copy_method)
+                (claim.as_ref(), format!("spec.{section}.destinationPVC"), options.copy_method)
             }
             Volume::External => return None,
         };
@@ -339,7 +383,7 @@ impl Resolving<'_> {
                     let message = format!(
                         "no point-in-time copy can be made: {why}; Direct works everywhere"
                     );
-                    self.problems.add(origin, "spec.rsync.copyMethod", message);
+                    self.problems.add(origin, format!("spec.{section}.copyMethod"), message);
                     return None;
                 }
             }
@@ -398,6 +442,7 @@ impl Resolving<'_> {
         rsync: &Rsync,
         end: Direction,
     ) -> Option<End> {
+        let keys = self.keys(name, origin, rsync, end);
         match end {
             Direction::Source => {
                 let Some(address) = rsync.address.as_deref().filter(|address| !address.is_empty())
@@ -408,7 +453,7 @@ impl Resolving<'_> {
                 };
                 let destinations = self.manifests.destinations.keys();
                 match address::peer(address, rsync.port(), &name.namespace, destinations) {
-                    Ok(peer) => Some(End::Source(peer)),
+                    Ok(peer) => Some(End::Source { peer, keys: keys? }),
                     Err(why) => {
                         self.problems.add(origin, "spec.rsync.address", why);
                         None
@@ -416,7 +461,26 @@ impl Resolving<'_> {
                 }
             }
             Direction::Destination => {
-                Some(End::Destination { listen: address::listen(rsync), source: None })
+                let listen = address::listen(rsync);
+                Some(End::Destination { listen, source: None, keys: keys? })
+            }
+        }
+    }
+
+    fn repository(
+        &mut self,
+        origin: &Origin,
+        replication: &Replication,
+        restic: &Restic,
+    ) -> Option<End> {
+        let (manifests, flags) = (self.manifests, &self.work.volumes);
+        match Repository::new(replication, restic, manifests, flags, &mut self.used) {
+            Ok(repository) => Some(End::Repository(repository)),
+            Err(wrong) => {
+                for (path, message) in wrong {
+                    self.problems.add(origin, path, message);
+                }
+                None
             }
         }
     }
@@ -425,14 +489,16 @@ impl Resolving<'_> {
     fn matching_keys(
         &mut self,
         origin: &Origin,
-        source: &Resolved,
+        keys: &KeySource,
         destination: &ObjectName,
         replications: &[Resolved],
     ) {
-        let other = replications.iter().find(|one| one.name == *destination);
-        let Some(other) = other else { return };
-        let (KeySource::Generated { owner: one, .. }, KeySource::Generated { owner: two, .. }) =
-            (&source.keys, &other.keys)
+        let others = replications.iter().filter(|one| one.name == *destination);
+        let other = others.filter_map(|one| one.keys()).next();
+        let (
+            Some(KeySource::Generated { owner: two, .. }),
+            KeySource::Generated { owner: one, .. },
+        ) = (other, keys)
         else {
             return;
         };

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use volsync_contract::Report;
 use volsync_replication::{ImageReference, Run, Status};
 
-use crate::dereference::Resolved;
+use crate::dereference::{End, Resolved};
 use crate::state_directory::StateDirectory;
 use crate::supervise::{Ending, Mover};
 
@@ -95,6 +95,16 @@ impl Live {
     /// The directory of its mover.
     pub(crate) fn mover_directory(&self, state: &StateDirectory) -> PathBuf {
         state.mover(self.resolved.kind(), &self.resolved.name)
+    }
+
+    /// Where its mover keeps what it would otherwise fetch again.
+    pub(crate) fn cache(&self, state: &StateDirectory) -> PathBuf {
+        state.cache(self.resolved.kind(), &self.resolved.name)
+    }
+
+    /// Whether that goes after each sync.
+    pub(crate) const fn removes_cache(&self) -> bool {
+        matches!(&self.resolved.end, End::Repository(repository) if repository.cleanup_cache)
     }
 
     /// Where its point-in-time copy is while a sync runs.

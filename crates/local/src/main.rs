@@ -28,6 +28,7 @@ mod overlap;
 mod point_in_time;
 mod progress;
 mod reconcile;
+mod repository;
 mod schema;
 mod secrets;
 mod state_directory;

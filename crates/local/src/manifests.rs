@@ -37,7 +37,7 @@ pub(crate) struct Found<T> {
     pub(crate) written: Value,
 }
 
-/// The keys of a Secret. `Debug` names them and shows no value.
+/// The keys of a Secret or a ConfigMap. `Debug` names them and shows no value.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct SecretData(pub(crate) BTreeMap<String, Vec<u8>>);
 
@@ -55,7 +55,7 @@ pub(crate) struct Manifests {
     pub(crate) sources: Objects<ReplicationSource>,
     pub(crate) destinations: Objects<ReplicationDestination>,
     pub(crate) secrets: Objects<SecretData>,
-    pub(crate) config_maps: Objects<()>,
+    pub(crate) config_maps: Objects<SecretData>,
     pub(crate) claims: Objects<PersistentVolumeClaim>,
     pub(crate) volumes: BTreeMap<String, Found<PersistentVolume>>,
     /// Kinds that mean nothing here, each with one place where it was found.
@@ -214,7 +214,7 @@ impl Manifests {
             (_, "ReplicationSource") => adding.ours(&mut self.sources),
             (_, "ReplicationDestination") => adding.ours(&mut self.destinations),
             ("v1", "Secret") => adding.secret(&mut self.secrets),
-            ("v1", "ConfigMap") => adding.insert(&mut self.config_maps, ()),
+            ("v1", "ConfigMap") => adding.config_map(&mut self.config_maps),
             ("v1", "PersistentVolumeClaim") => adding.theirs(&mut self.claims),
             ("v1", "PersistentVolume") => {
                 let mut one = Objects::new();
@@ -277,6 +277,20 @@ impl Adding<'_> {
                 self.problems.add(self.origin, "", format!("is no {}: {error}", self.kind))
             }
         }
+    }
+
+    fn config_map(&mut self, objects: &mut Objects<SecretData>) {
+        let members = self.value.get("data").and_then(Value::as_object).cloned();
+        let mut data = SecretData::default();
+        for (key, value) in members.unwrap_or_default() {
+            match value.as_str() {
+                Some(text) => {
+                    data.0.insert(key, text.as_bytes().to_vec());
+                }
+                None => self.problems.add(self.origin, format!("data.{key}"), "is not a text"),
+            }
+        }
+        self.insert(objects, data);
     }
 
     fn secret(&mut self, objects: &mut Objects<SecretData>) {

@@ -45,6 +45,7 @@ fn leftovers(live: &Live, state: &StateDirectory) -> bool {
         || removes_volume(live)
             && live.status.last_sync_time.is_some()
             && live.resolved.directory.exists()
+        || live.removes_cache() && live.cache(state).exists()
 }
 
 /// Whether a provisioned volume goes after each sync.

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use volsync_contract::{Outcome, Progress, Report};
+use volsync_contract::{Counts, Outcome, Progress, Report, ResticReport, RestoreOutcome};
 
 use crate::args::{Output, Settings};
 use crate::error::Error;
@@ -132,19 +132,10 @@ fn result(ends: &Ends, report: &Report, colour: bool) -> String {
 
 fn counted(report: &Report) -> String {
     let counts = &report.counts;
-    let mut text = format!(
-        "{} compared, {} sent",
-        words::count(counts.files_compared),
-        words::count(counts.files_sent)
-    );
-    if counts.files_sent > 0 {
-        let wire = counts.wire_sent_bytes + counts.wire_received_bytes;
-        text.push_str(&format!(
-            " ({} read, {} on the wire)",
-            words::bytes(counts.sent_file_bytes),
-            words::bytes(wire)
-        ));
-    }
+    let mut text = match &report.restic {
+        Some(said) => restic(said, counts),
+        None => rsync(counts),
+    };
     if counts.deleted > 0 {
         text.push_str(&format!(", {} deleted", words::count(counts.deleted)));
     }
@@ -168,6 +159,61 @@ fn counted(report: &Report) -> String {
         text.push_str(&format!(" (mover runs as uid {})", rustix::process::getuid().as_raw()));
     }
     text
+}
+
+fn rsync(counts: &Counts) -> String {
+    let mut text = compared(counts, "sent");
+    if counts.files_sent > 0 {
+        let wire = counts.wire_sent_bytes + counts.wire_received_bytes;
+        text.push_str(&format!(
+            " ({} read, {} on the wire)",
+            words::bytes(counts.sent_file_bytes),
+            words::bytes(wire)
+        ));
+    }
+    text
+}
+
+fn restic(said: &ResticReport, counts: &Counts) -> String {
+    let snapshot = said.snapshot.as_deref().unwrap_or_default();
+    let snapshot = snapshot.get(..8).unwrap_or(snapshot);
+    match said.restore {
+        None if said.empty => "the volume is empty, nothing was backed up".to_owned(),
+        None => {
+            let mut text = format!(
+                "snapshot {snapshot}: {} ({} read, {} stored)",
+                compared(counts, "saved"),
+                words::bytes(counts.sent_file_bytes),
+                words::bytes(said.stored_bytes)
+            );
+            if said.forgotten > 0 {
+                text.push_str(&format!(", {} forgotten", words::count(said.forgotten.into())));
+            }
+            if !said.postponed.is_empty() {
+                text.push_str(&format!(
+                    ", old ones are forgotten next time: the repository is locked {}",
+                    said.postponed
+                ));
+            }
+            text
+        }
+        Some(RestoreOutcome::Restored) => format!(
+            "snapshot {snapshot}: {} ({})",
+            compared(counts, "restored"),
+            words::bytes(counts.sent_file_bytes)
+        ),
+        Some(RestoreOutcome::NothingEligible) => {
+            "no snapshot is eligible, nothing was restored".to_owned()
+        }
+        Some(RestoreOutcome::RepositoryMissing) => {
+            "there was no repository: it was made, nothing was restored".to_owned()
+        }
+    }
+}
+
+fn compared(counts: &Counts, moved: &str) -> String {
+    let files = words::count(counts.files_sent);
+    format!("{} compared, {files} {moved}", words::count(counts.files_compared))
 }
 
 /// Prints what stopped a command.

@@ -22,7 +22,8 @@ pub(crate) fn conflict(destination: &Resolved, other: &Resolved) -> Option<Strin
         End::Destination { source, .. } => {
             other.direction() == Direction::Source && source.as_ref() == Some(&other.name)
         }
-        End::Source(_) => return None,
+        End::Repository(_) => false,
+        End::Source { .. } => return None,
     };
     match (contains, inside) {
         (true, true) if feeds => Some(format!("{here} is {what}, which is sent to it")),

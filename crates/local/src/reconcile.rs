@@ -107,9 +107,11 @@ impl Runner {
         if let Some(only) = only {
             dereference::select(&mut everything, only)?;
         }
-        let program = build::program(settings);
-        if !program.is_file() {
-            return Err(Error::NoMover { path: program });
+        for resolved in &everything.replications {
+            let program = build::program(settings, resolved);
+            if !program.is_file() {
+                return Err(Error::NoMover { path: program });
+            }
         }
         let lock = lock::take(&state)?;
         let now = Timestamp::now();
@@ -142,9 +144,14 @@ impl Runner {
     async fn live(&mut self, mut clock: Clock, work: &Work) -> Result<ExitStatus, Error> {
         loop {
             let now = Timestamp::now();
+            let unfinished = self.unfinished().count();
             self.reconcile(now);
             if self.mode == Mode::Once && self.all_finished(now) {
                 return Ok(self.stop(&mut clock, now).await.unwrap_or_else(|| self.exit_status()));
+            }
+            if self.unfinished().count() < unfinished {
+                // What has finished may be what others waited for.
+                continue;
             }
             loop {
                 match clock.wait(now, self.look_again()).await {
@@ -219,7 +226,11 @@ impl Runner {
     /// Whether the mover of a replication could start now.
     fn ready(&self, index: usize, now: Timestamp) -> Ready {
         let live = &self.lives[index];
-        let End::Source(peer) = &live.resolved.end else { return Ready::Yes(None) };
+        let peer = match &live.resolved.end {
+            End::Source { peer, .. } => peer,
+            End::Destination { .. } => return Ready::Yes(None),
+            End::Repository(_) => return self.in_turn(live),
+        };
         if !matches!(live.mover, Slot::Empty) {
             let listening = self.destination(peer).and_then(|destination| destination.listening);
             let failed = matches!(live.mover, Slot::Ended { .. });
@@ -229,12 +240,34 @@ impl Runner {
                 Ready::Yes(listening)
             };
         }
-        let others =
-            self.lives.iter().filter(|other| other.resolved.direction() == Direction::Source);
-        if others.filter(|other| other.is_running()).count() >= SOURCES_AT_A_TIME {
+        if self.is_busy() {
             return Ready::Wait;
         }
         self.listening(peer, now)
+    }
+
+    /// Whether as many movers run as may; those that listen only wait for theirs.
+    fn is_busy(&self) -> bool {
+        let listens = |live: &&Live| matches!(live.resolved.end, End::Destination { .. });
+        let running = self.lives.iter().filter(|live| !listens(live) && live.is_running());
+        running.count() >= SOURCES_AT_A_TIME
+    }
+
+    /// Whether it is the turn of a replication with a repository. Where everything runs once, a volume
+    /// is restored before it is backed up, and what is backed up now is what others restore.
+    fn in_turn(&self, live: &Live) -> Ready {
+        if !matches!(live.mover, Slot::Empty) {
+            return Ready::Yes(None);
+        }
+        let before = |other: &Live| {
+            self.mode == Mode::Once
+                && other.finished.is_none()
+                && precedes(other, live, &self.lives)
+        };
+        if self.lives.iter().any(before) || self.is_busy() {
+            return Ready::Wait;
+        }
+        Ready::Yes(None)
     }
 
     fn destination(&self, peer: &Peer) -> Option<&Live> {
@@ -295,9 +328,12 @@ impl Runner {
         }
     }
 
+    fn unfinished(&self) -> impl Iterator<Item = &Live> {
+        self.lives.iter().filter(|live| live.finished.is_none())
+    }
+
     fn look_again(&self) -> Option<Timestamp> {
-        let unfinished = self.lives.iter().filter(|live| live.finished.is_none());
-        unfinished.filter_map(|live| live.look_again).min()
+        self.unfinished().filter_map(|live| live.look_again).min()
     }
 
     /// Takes changed manifests over; with a problem in them, the old ones stay in force.
@@ -371,12 +407,40 @@ fn effective(replication: &Replication, mode: Mode, tag: &str) -> Replication {
     replication
 }
 
+/// Whether `first` runs before `second` where both have a repository and run once.
+fn precedes(first: &Live, second: &Live, all: &[Live]) -> bool {
+    let (End::Repository(one), End::Repository(two)) = (&first.resolved.end, &second.resolved.end)
+    else {
+        return false;
+    };
+    let restored_here =
+        |live: &Live| live.resolved.direction() == Direction::Destination && backed_up(live, all);
+    match (first.resolved.direction(), second.resolved.direction()) {
+        (Direction::Destination, Direction::Source) => {
+            first.resolved.directory == second.resolved.directory
+        }
+        (Direction::Source, Direction::Destination) => {
+            one.secret == two.secret && !restored_here(second)
+        }
+        (Direction::Source, Direction::Source)
+        | (Direction::Destination, Direction::Destination) => false,
+    }
+}
+
+/// Whether some source backs up the volume of this replication.
+fn backed_up(live: &Live, all: &[Live]) -> bool {
+    all.iter().any(|other| {
+        other.resolved.direction() == Direction::Source
+            && other.resolved.directory == live.resolved.directory
+    })
+}
+
 /// A port that is taken or not allowed is better known before anything runs.
 fn can_listen(work: &Work, replications: &[Resolved]) -> Result<(), Error> {
     let mut problems = Problems::default();
     let file = work.manifests.first().cloned().unwrap_or_default();
     for one in replications {
-        if let End::Destination { listen, source: _ } = &one.end
+        if let End::Destination { listen, .. } = &one.end
             && !one.replication.paused
             && let Err(why) = address::can_listen(*listen)
         {

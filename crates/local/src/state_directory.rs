@@ -46,6 +46,10 @@ impl StateDirectory {
         self.0.join("images").join(namespace)
     }
 
+    pub(crate) fn cache(&self, kind: &str, name: &ObjectName) -> PathBuf {
+        self.0.join("caches").join(kind).join(&name.namespace).join(&name.name)
+    }
+
     pub(crate) fn movers(&self) -> PathBuf {
         self.0.join("movers")
     }

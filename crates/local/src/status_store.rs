@@ -91,9 +91,9 @@ fn published(live: &Live) -> RsyncStatus {
     let own = |owner: &crate::secrets::Owner| {
         owner.direction == live.resolved.direction() && owner.name == live.resolved.name
     };
-    let ssh_keys = match &live.resolved.keys {
-        KeySource::Generated { owner, .. } if own(owner) => Some(owner.published()),
-        KeySource::Generated { .. } | KeySource::Given(_) => None,
+    let ssh_keys = match live.resolved.keys() {
+        Some(KeySource::Generated { owner, .. }) if own(owner) => Some(owner.published()),
+        Some(KeySource::Generated { .. } | KeySource::Given(_)) | None => None,
     };
     RsyncStatus {
         ssh_keys,

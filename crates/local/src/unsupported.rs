@@ -18,7 +18,7 @@ use Verdict::{Honoured, Meaningless, Refused};
 const PODS: &str = "movers are processes of this machine, run as the user who runs volsync";
 const DIRECTORIES: &str = "volumes are directories";
 const SERVICES: &str = "there are no Services on one machine";
-const METHOD: &str = "this method is not part of this release on one machine; rsync is";
+const METHOD: &str = "this method is not part of this release on one machine; rsync and restic are";
 
 /// Every field by its path; those below a path of [`WHOLE`] share its verdict.
 const TABLE: &[(&str, Verdict)] = &[
@@ -52,7 +52,32 @@ const TABLE: &[(&str, Verdict)] = &[
     ("spec.rsync.moverResources", Meaningless(PODS)),
     ("spec.rsyncTLS", Refused(METHOD)),
     ("spec.rclone", Refused(METHOD)),
-    ("spec.restic", Refused(METHOD)),
+    ("spec.restic", Honoured),
+    ("spec.restic.copyMethod", Honoured),
+    ("spec.restic.capacity", Meaningless("a directory has no size of its own")),
+    ("spec.restic.accessModes", Meaningless(DIRECTORIES)),
+    ("spec.restic.storageClassName", Meaningless(DIRECTORIES)),
+    ("spec.restic.volumeSnapshotClassName", Meaningless(DIRECTORIES)),
+    ("spec.restic.destinationPVC", Honoured),
+    ("spec.restic.cleanupTempPVC", Honoured),
+    ("spec.restic.repository", Honoured),
+    ("spec.restic.customCA", Honoured),
+    ("spec.restic.pruneIntervalDays", Honoured),
+    ("spec.restic.retain", Honoured),
+    ("spec.restic.unlock", Honoured),
+    ("spec.restic.cacheCapacity", Honoured),
+    ("spec.restic.cacheAccessModes", Meaningless(DIRECTORIES)),
+    ("spec.restic.cacheStorageClassName", Meaningless(DIRECTORIES)),
+    ("spec.restic.cleanupCachePVC", Honoured),
+    ("spec.restic.previous", Honoured),
+    ("spec.restic.restoreAsOf", Honoured),
+    ("spec.restic.enableFileDeletion", Honoured),
+    ("spec.restic.moverVolumes", Honoured),
+    ("spec.restic.moverAffinity", Meaningless(PODS)),
+    ("spec.restic.moverPodLabels", Meaningless(PODS)),
+    ("spec.restic.moverResources", Meaningless(PODS)),
+    ("spec.restic.moverSecurityContext", Meaningless(PODS)),
+    ("spec.restic.moverServiceAccount", Meaningless(PODS)),
     ("spec.syncthing", Refused(METHOD)),
     ("spec.external", Refused("whoever replicates this is not on this machine")),
     ("status", Honoured),
@@ -78,7 +103,15 @@ const WHOLE: &[&str] = &[
     "spec.rsync.accessModes",
     "spec.rsyncTLS",
     "spec.rclone",
-    "spec.restic",
+    "spec.restic.accessModes",
+    "spec.restic.cacheAccessModes",
+    "spec.restic.customCA",
+    "spec.restic.moverAffinity",
+    "spec.restic.moverPodLabels",
+    "spec.restic.moverResources",
+    "spec.restic.moverSecurityContext",
+    "spec.restic.moverVolumes",
+    "spec.restic.retain",
     "spec.syncthing",
     "spec.external",
     "status",
@@ -178,13 +211,13 @@ mod tests {
     fn a_field_is_named_once_with_its_reason() {
         let written = json!({"kind": "ReplicationSource", "spec": {
             "rsync": {"capacity": "1Gi", "copyMethod": "Direct", "moverResources": {"limits": {"cpu": "1", "memory": "2"}}},
-            "restic": {"repository": "a", "retain": {"daily": 1}},
+            "rclone": {"rcloneConfig": "a"},
         }});
         let found = verdicts(&written);
         let found: Vec<_> = found.iter().map(|(path, _)| *path).collect();
         let destination = json!({"kind": "ReplicationDestination", "spec": {"rsync": {"address": "a", "serviceType": "NodePort"}}});
         assert_eq!(verdicts(&destination)[0].0, "spec.rsync.address");
         assert_eq!(verdicts(&destination).len(), 1);
-        assert_eq!(found, ["spec.restic", "spec.rsync.capacity", "spec.rsync.moverResources"]);
+        assert_eq!(found, ["spec.rclone", "spec.rsync.capacity", "spec.rsync.moverResources"]);
     }
 }

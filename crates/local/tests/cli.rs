@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to stop there")]
 
+#[path = "cli/restic.rs"]
+mod restic;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -138,7 +141,7 @@ kind: ReplicationSource
 metadata: {name: b}
 spec:
   sourcePVC: photos
-  restic: {repository: r, copyMethod: Direct}
+  rclone: {rcloneConfig: r, copyMethod: Direct}
   rsync: {copyMethod: Direct, address: 10.0.0.1}
 ---
 apiVersion: volsync.backube/v1alpha1
@@ -170,7 +173,7 @@ spec:
             "document 1, spec.rsync.address: volsync-rsync-dst-gone is the Service of a ReplicationDestination",
             "document 1, spec.sourcePVC: no directory is known for volume nowhere; give one with --volume nowhere=DIR",
             "document 1, spec.trigger.schedule: \"once a day\" is no schedule",
-            "document 2, spec.restic: this method is not part of this release on one machine",
+            "document 2, spec.rclone: this method is not part of this release on one machine",
             "document 3, spec: ",
             "document 5, spec.rsync.sshKeys: Secret default/half lacks source.pub, destination.pub",
         ] {

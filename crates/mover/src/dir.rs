@@ -85,7 +85,8 @@ impl Dir {
         Ok(Metadata::of(&stat, xattrs))
     }
 
-    fn xattrs(&self, name: &[u8]) -> io::Result<Vec<Xattr>> {
+    /// The extended attributes of `name` that replicate, ordered by name.
+    pub fn xattrs(&self, name: &[u8]) -> io::Result<Vec<Xattr>> {
         let mut working_directory =
             WORKING_DIRECTORY.lock().unwrap_or_else(PoisonError::into_inner);
         if *working_directory != self.id {

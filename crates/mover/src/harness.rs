@@ -8,6 +8,7 @@ use rustix::process::{Resource, getrlimit, setrlimit, umask};
 use tracing_subscriber::EnvFilter;
 use volsync_contract::{Report, Retry, Task};
 
+use crate::environment::Environment;
 use crate::error::{Classified, Error};
 use crate::events::Events;
 use crate::monitor::Monitor;
@@ -22,6 +23,8 @@ pub struct Context {
     pub shutdown: Shutdown,
     /// Events for the shell.
     pub events: Events,
+    /// What describes a repository; empty for movers that have none.
+    pub environment: Environment,
 }
 
 /// Runs a mover. `mover` returns the report of a sync that came to its end, or an error.
@@ -80,7 +83,10 @@ where
     let monitor = Arc::new(Monitor::new(task.strict_attributes));
     let events = Events::new(task.events);
     let ticker = tokio::spawn(events.progress(monitor.clone()));
-    let context = Context { monitor: monitor.clone(), shutdown, events };
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let environment = Environment::new(variables);
+    let context = Context { monitor: monitor.clone(), shutdown, events, environment };
     let result = mover(task, context).await;
     ticker.abort();
     events.send(&volsync_contract::Event::Progress(monitor.progress()));

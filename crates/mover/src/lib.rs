@@ -12,6 +12,7 @@
 mod apply;
 pub mod atomic_file;
 mod dir;
+mod environment;
 mod error;
 mod events;
 pub mod harness;
@@ -25,15 +26,17 @@ mod xattrs;
 
 pub use apply::{Attribute, Privileges, apply_at, apply_to_dir, apply_to_file};
 pub use dir::Dir;
+pub use environment::Environment;
 pub use error::{Classified, Error, io_reason};
 pub use events::Events;
 pub use harness::{Context, run};
 pub use metadata::{
     AttributesWanted, DataRanges, Differences, Kind, Metadata, Time, Xattr, data_ranges,
-    differences, file_metadata, file_metadata_and_xattrs,
+    differences, file_metadata, file_metadata_and_xattrs, file_xattrs,
 };
 pub use monitor::Monitor;
 pub use path::{PathError, RelPath, check_name};
 pub use retry::Backoff;
 pub use root::Root;
 pub use shutdown::Shutdown;
+pub use xattrs::replicates;

@@ -123,6 +123,11 @@ pub fn file_metadata_and_xattrs(file: impl AsFd) -> io::Result<Metadata> {
     Ok(Metadata::of(&fstat(&file)?, xattrs::of_open(&file)?))
 }
 
+/// The extended attributes of an open file that replicate, ordered by name.
+pub fn file_xattrs(file: impl AsFd) -> io::Result<Vec<Xattr>> {
+    xattrs::of_open(file)
+}
+
 /// What two entries of one kind differ in, content apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Differences {

@@ -13,7 +13,7 @@ const SHORT_LIST: usize = 1024;
 
 /// Whether an attribute replicates. `security.selinux` belongs to the node it was made on, other
 /// `system.*` attributes to the file system.
-pub(crate) fn replicates(name: &[u8]) -> bool {
+pub fn replicates(name: &[u8]) -> bool {
     name.starts_with(b"user.")
         || name.starts_with(b"trusted.")
         || (name.starts_with(b"security.") && name != b"security.selinux")

@@ -55,6 +55,7 @@ mod observation;
 mod problem;
 mod reference;
 mod replication;
+mod restic_logs;
 mod schedule;
 mod state;
 mod status;
@@ -69,7 +70,9 @@ pub use machine::{
     RECHECK, Step, Want, is_out_of_sync, out_of_sync_from, step,
 };
 pub use maintenance::Maintenance;
-pub use method::{External, Method, ObjectStore, Peer, Restic, Retain, Rsync, RsyncTls, Syncthing};
+pub use method::{
+    CaBundle, External, Method, ObjectStore, Peer, Restic, Retain, Rsync, RsyncTls, Syncthing,
+};
 pub use observation::{ImageState, MoverState, Observation, Run};
 pub use problem::Problem;
 pub use reference::{Reference, ReferenceKind};

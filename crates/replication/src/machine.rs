@@ -7,10 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use volsync_contract::{Counts, Direction, Outcome, Report};
 
 use crate::conditions::{self, Synchronizing};
+use crate::restic_logs;
 use crate::status::{MoverResult, MoverSummary, Status};
 use crate::{
-    CleanUpPlan, GoDuration, Happening, ImageState, Method, MoverState, Observation, Replication,
-    Run, Schedule, State, SyncPlan, Trigger,
+    CleanUpPlan, GoDuration, Happening, ImageState, Maintenance, Method, MoverState, Observation,
+    Replication, Run, Schedule, State, SyncPlan, Trigger,
 };
 
 /// How long a replication without a trigger rests between two syncs.
@@ -354,7 +355,14 @@ impl Stepping<'_> {
         let limit = self.replication.mover_log_bytes;
         let summary = MoverSummary::new(MoverResult::Successful, &logs, limit);
         self.status.latest_mover_status = Some(summary);
-        plan.maintenance.record(self.replication, end, &mut self.status.restic);
+        // A prune that was put off stays due, and one that was done counts, whatever the manifest says
+        // by now.
+        let pruned = report.restic.as_ref().map(|said| said.pruned);
+        let done = Maintenance {
+            prune: pruned.unwrap_or(plan.maintenance.prune),
+            unlock: plan.maintenance.unlock.clone(),
+        };
+        done.record(self.replication, end, &mut self.status.restic);
         if let ImageState::Ready(image) = &self.seen.image
             && self.replication.direction == Direction::Destination
         {
@@ -469,7 +477,10 @@ pub(crate) fn summarize(f: &mut fmt::Formatter<'_>, counts: &Counts) -> fmt::Res
 /// before there were reports; those of rsync are kept.
 fn success_logs(method: &Method, report: &Report) -> String {
     let counts = &report.counts;
-    let mut logs = Summary(counts).to_string();
+    let mut logs = match (method, &report.restic) {
+        (Method::Restic(_), Some(restic)) => restic_logs::lines(restic, counts),
+        (_, _) => Summary(counts).to_string(),
+    };
     if let Method::Rsync(_) = method {
         logs.push_str(&format!(
             "\nsent {} bytes  received {} bytes\ntotal size is {}\nRsync completed in {}s",

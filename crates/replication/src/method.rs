@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use volsync_volume::CacheOptions;
 
 /// How data is moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "a replication has one, and none are kept in numbers")]
 pub enum Method {
     /// rsync over SSH.
     Rsync(Rsync),
@@ -125,11 +127,36 @@ pub struct Restic {
     pub restore_as_of: Option<Timestamp>,
     /// Destination: delete what the snapshot does not have.
     pub enable_file_deletion: bool,
+    /// The certificate authority of the repository; `None`: those of the mover's image.
+    pub custom_ca: Option<CaBundle>,
+    /// The volume of the mover's cache.
+    pub cache: CacheOptions,
+    /// Destination: whether that volume is removed after each successful sync.
+    pub cleanup_cache: bool,
 }
 
 impl Restic {
     /// Days between two prunes when the manifest names none.
     pub const DEFAULT_PRUNE_INTERVAL_DAYS: u32 = 7;
+}
+
+/// Where certificates of authorities are: one key, in PEM, of an object beside the manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CaBundle {
+    /// Of a Secret.
+    Secret {
+        /// Its name.
+        name: String,
+        /// The key.
+        key: String,
+    },
+    /// Of a ConfigMap.
+    ConfigMap {
+        /// Its name.
+        name: String,
+        /// The key.
+        key: String,
+    },
 }
 
 /// Which snapshots are kept. All unset: the last one.
@@ -149,6 +176,28 @@ pub struct Retain {
     pub within: Option<String>,
     /// The last so many.
     pub last: Option<String>,
+}
+
+impl Retain {
+    /// In the words of `restic forget`.
+    pub fn options(&self) -> String {
+        let Self { hourly, daily, weekly, monthly, yearly, within, last } = self;
+        let numbers = [
+            ("hourly", hourly),
+            ("daily", daily),
+            ("weekly", weekly),
+            ("monthly", monthly),
+            ("yearly", yearly),
+        ];
+        let numbers = numbers.map(|(name, number)| (name, number.map(|number| number.to_string())));
+        let texts = [("within", within.clone()), ("last", last.clone())];
+        let given = numbers.into_iter().chain(texts).filter_map(|(name, value)| {
+            let value = value.filter(|value| !value.is_empty())?;
+            Some(format!("--keep-{name} {value}"))
+        });
+        let options = given.collect::<Vec<_>>().join(" ");
+        if options.is_empty() { "--keep-last 1".to_owned() } else { options }
+    }
 }
 
 /// A Syncthing device.

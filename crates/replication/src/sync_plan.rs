@@ -1,8 +1,10 @@
 //! `SyncPlan`: everything one sync needs, fixed at its start.
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use volsync_api::v1alpha1::MoverConfig;
-use volsync_contract::Direction;
+use volsync_contract::{DEFAULT_HOST, Direction, ResticDestination, ResticSource, paths};
 
 use crate::{ImageReference, Maintenance, Method, Replication, ResticStatus, Run, Status, Volume};
 
@@ -48,6 +50,40 @@ impl SyncPlan {
             pod: replication.pod.clone(),
             maintenance: Maintenance::due(replication, start, restic),
         }
+    }
+
+    /// What a restic mover is told, with its cache in this directory; `None` for another method. No other
+    /// replication has the `identity`, as of [`ResticSource::replication`].
+    pub fn restic(&self, identity: String, cache: PathBuf) -> Option<volsync_contract::Method> {
+        let Method::Restic(restic) = &self.method else { return None };
+        Some(match self.direction {
+            Direction::Source => volsync_contract::Method::ResticSource(ResticSource {
+                cache,
+                replication: identity,
+                host: DEFAULT_HOST.to_owned(),
+                path: paths::DATA.to_owned(),
+                tags: Vec::new(),
+                unlock: self.maintenance.unlock.is_some(),
+                prune: self.maintenance.prune,
+                forget: restic.retain.options(),
+            }),
+            Direction::Destination => {
+                volsync_contract::Method::ResticDestination(ResticDestination {
+                    cache,
+                    replication: identity,
+                    host: None,
+                    path: paths::DATA.to_owned(),
+                    snapshot: None,
+                    required: false,
+                    restore_as_of: restic
+                        .restore_as_of
+                        .map(|at| at.to_string())
+                        .unwrap_or_default(),
+                    previous: restic.previous,
+                    delete: restic.enable_file_deletion,
+                })
+            }
+        })
     }
 
     /// A number for all that a mover is told: two plans of one sync that differ in it need a mover

@@ -11,11 +11,11 @@ use volsync_api::v1alpha1::{
     ReplicationSource, SourceVolumeOptions, SshMoverConfig,
 };
 use volsync_contract::{Direction, paths::keys};
-use volsync_volume::{AccessMode, CopyMethod, VolumeMode, VolumeOptions};
+use volsync_volume::{AccessMode, CacheOptions, CopyMethod, VolumeMode, VolumeOptions};
 
 use crate::{
-    External, Method, ObjectStore, Peer, Problem, Reference, ReferenceKind, Replication, Restic,
-    Retain, Rsync, RsyncTls, Schedule, Syncthing, Trigger, Volume,
+    CaBundle, External, Method, ObjectStore, Peer, Problem, Reference, ReferenceKind, Replication,
+    Restic, Retain, Rsync, RsyncTls, Schedule, Syncthing, Trigger, Volume,
 };
 
 /// What a manifest without a method is told.
@@ -66,8 +66,6 @@ pub fn validate_source(
     if let Some(restic) = &spec.restic {
         let volume = check.source_volume("spec.restic", &restic.volume, &claim);
         let pod = check.mover("spec.restic", &restic.mover);
-        check.custom_ca("spec.restic", restic.custom_ca.as_ref());
-        check.cache(restic.cache_capacity.as_ref(), restic.cache_access_modes.as_deref());
         found.push((check.restic_source(restic), volume, pod));
     }
     if let Some(syncthing) = &spec.syncthing {
@@ -118,8 +116,6 @@ pub fn validate_destination(
     if let Some(restic) = &spec.restic {
         let volume = check.destination_volume("spec.restic", &restic.volume, None);
         let pod = check.mover("spec.restic", &restic.mover);
-        check.custom_ca("spec.restic", restic.custom_ca.as_ref());
-        check.cache(restic.cache_capacity.as_ref(), restic.cache_access_modes.as_deref());
         found.push((check.restic_destination(restic), volume, pod));
     }
     if let Some(external) = &spec.external {
@@ -425,24 +421,19 @@ impl<'a> Check<'a> {
         MoverConfig { mover_service_account, ..mover.clone() }
     }
 
-    fn custom_ca(&mut self, path: &str, ca: Option<&CustomCa>) {
+    fn custom_ca(&mut self, path: &str, ca: Option<&CustomCa>) -> Option<CaBundle> {
         let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        let Some(ca) = ca else { return };
-        let Some(key) = given(&ca.key) else { return };
+        let ca = ca?;
+        let key = given(&ca.key)?;
         if let Some(name) = given(&ca.secret_name) {
-            self.refer(
-                ReferenceKind::Secret,
-                &name,
-                &[&key],
-                format!("{path}.customCA.secretName"),
-            );
-        } else if let Some(name) = given(&ca.config_map_name) {
-            self.refer(
-                ReferenceKind::ConfigMap,
-                &name,
-                &[&key],
-                format!("{path}.customCA.configMapName"),
-            );
+            let path = format!("{path}.customCA.secretName");
+            self.refer(ReferenceKind::Secret, &name, &[&key], path);
+            Some(CaBundle::Secret { name, key })
+        } else {
+            let name = given(&ca.config_map_name)?;
+            let path = format!("{path}.customCA.configMapName");
+            self.refer(ReferenceKind::ConfigMap, &name, &[&key], path);
+            Some(CaBundle::ConfigMap { name, key })
         }
     }
 
@@ -565,9 +556,17 @@ impl<'a> Check<'a> {
         repository
     }
 
-    fn cache(&mut self, capacity: Option<&Quantity>, modes: Option<&[String]>) {
-        self.capacity("spec.restic.cacheCapacity", capacity);
-        self.access_modes("spec.restic.cacheAccessModes", modes, 0);
+    fn cache(
+        &mut self,
+        capacity: Option<&Quantity>,
+        storage_class: Option<&String>,
+        modes: Option<&[String]>,
+    ) -> CacheOptions {
+        CacheOptions {
+            capacity: self.capacity("spec.restic.cacheCapacity", capacity),
+            storage_class: storage_class.cloned(),
+            access_modes: self.access_modes("spec.restic.cacheAccessModes", modes, 0),
+        }
     }
 
     fn restic_source(&mut self, restic: &api::ResticSource) -> Method {
@@ -596,6 +595,13 @@ impl<'a> Check<'a> {
             previous: 0,
             restore_as_of: None,
             enable_file_deletion: false,
+            custom_ca: self.custom_ca("spec.restic", restic.custom_ca.as_ref()),
+            cache: self.cache(
+                restic.cache_capacity.as_ref(),
+                restic.cache_storage_class_name.as_ref(),
+                restic.cache_access_modes.as_deref(),
+            ),
+            cleanup_cache: false,
         })
     }
 
@@ -627,6 +633,13 @@ impl<'a> Check<'a> {
             previous,
             restore_as_of,
             enable_file_deletion: restic.enable_file_deletion.unwrap_or(false),
+            custom_ca: self.custom_ca("spec.restic", restic.custom_ca.as_ref()),
+            cache: self.cache(
+                restic.cache_capacity.as_ref(),
+                restic.cache_storage_class_name.as_ref(),
+                restic.cache_access_modes.as_deref(),
+            ),
+            cleanup_cache: restic.cleanup_cache_pvc.unwrap_or(false),
         })
     }
 

@@ -23,6 +23,8 @@ pub fn rsync_copy(a: &Path, b: &Path) -> String {
 
 fn rsync(options: &[&str], a: &Path, b: &Path) -> String {
     let output = Command::new(peers::tool("rsync"))
+        // A mover that was called in this process may have left it in a directory that is gone.
+        .current_dir("/")
         .env("LC_ALL", "C")
         .args(options)
         .args(["--numeric-ids", "--modify-window=-1", "--"])

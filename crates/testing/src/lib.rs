@@ -17,6 +17,7 @@ pub mod keys;
 pub mod mover;
 pub mod peers;
 pub mod proxy;
+pub mod servers;
 
 pub mod scenario;
 pub mod scratch;

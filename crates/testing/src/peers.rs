@@ -20,6 +20,18 @@ pub fn tool(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is not installed: run cargo xtask setup"))
 }
 
+/// Where a program is that `cargo xtask setup` put into its own directory: `path` below
+/// `~/.cache/volsync/tools`.
+pub fn installed(path: &str) -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache"),
+        PathBuf::from,
+    );
+    let file = cache.join("volsync/tools").join(path);
+    assert!(file.is_file(), "{} is not installed: run cargo xtask setup", file.display());
+    file
+}
+
 /// Where one of our own programs is: beside the test's own executable.
 pub fn own_binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a process knows its executable");

@@ -145,6 +145,8 @@ const fn two_minutes() -> u64 {
 pub enum Expect {
     /// A real rsync finds nothing to do between two volumes.
     Same([String; 2]),
+    /// The same but for the volumes' own attributes, which no backup holds.
+    SameBelow([String; 2]),
     /// A volume is the same as one of several, wholly.
     SameAsOne {
         /// Its claim.

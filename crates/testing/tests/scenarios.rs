@@ -12,7 +12,9 @@ fn folder() -> PathBuf {
 }
 
 fn keep(name: &str) {
-    peers::own_binary("volsync-mover-rsync");
+    for mover in ["volsync-mover-rsync", "volsync-mover-restic"] {
+        peers::own_binary(mover);
+    }
     let mut driver = Local::new(&peers::own_binary("volsync"));
     let result =
         Scenario::read(&folder().join(name)).and_then(|scenario| scenario.run(&mut driver));
@@ -48,4 +50,6 @@ scenarios! {
     without_a_trigger_changes_arrive_unasked: "continuous",
     a_source_that_cannot_be_read_is_named_and_mended: "failing-source",
     a_destination_that_is_full_says_so_and_recovers: "full-destination",
+    backups_are_restored_from_a_repository_as_of_the_one_asked_for: "restic",
+    an_empty_volume_makes_no_snapshot: "restic-empty",
 }

@@ -13,6 +13,7 @@
 //! Pure: nothing here opens a file, asks the time or talks to anybody.
 
 mod access;
+mod cache;
 mod capacity;
 mod copy_method;
 pub mod copy_trigger;
@@ -23,6 +24,7 @@ mod options;
 mod plan;
 
 pub use access::{AccessMode, VolumeMode, is_read_only};
+pub use cache::{CacheOptions, plan_cache};
 pub use capacity::Quantity;
 pub use copy_method::CopyMethod;
 pub use error::Error;

@@ -82,9 +82,21 @@ impl SetupOptions {
 /// Options of `demo`.
 #[derive(Debug, Args)]
 pub(crate) struct DemoOptions {
+    /// What to show
+    #[arg(value_enum, default_value_t = Demonstrated::Rsync)]
+    pub(crate) of: Demonstrated,
     /// Keep the directories, and say where they are
     #[arg(long)]
     pub(crate) keep: bool,
+}
+
+/// What the demo can show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Demonstrated {
+    /// A directory replicated into another
+    Rsync,
+    /// A directory backed up and restored, in a repository that restic reads
+    Restic,
 }
 
 /// Options of `test`.
@@ -111,6 +123,8 @@ pub(crate) struct BenchOptions {
 pub(crate) enum Subject {
     /// The rsync mover against rsync over ssh, in the same run
     Rsync(RsyncBenchOptions),
+    /// The restic mover against restic, in the same run
+    Restic(ResticBenchOptions),
     /// The operator in the project's own cluster, which is started unless it runs
     Operator(OperatorBenchOptions),
 }
@@ -129,6 +143,49 @@ pub(crate) struct RsyncBenchOptions {
     /// How the result is printed
     #[arg(long, default_value = "table")]
     pub(crate) output: Output,
+}
+
+/// Options of `bench restic`.
+#[derive(Debug, Args)]
+pub(crate) struct ResticBenchOptions {
+    /// Which workloads; all of them unless named
+    pub(crate) workloads: Vec<BackupWorkload>,
+    /// A twentieth of the data and one run, to see that it works
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// How often each is run; the best of them counts, for both
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
+    /// How the result is printed
+    #[arg(long, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+/// What is backed up and restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackupWorkload {
+    /// A source tree: a first backup, a restore, a restore over the same
+    SourceTree,
+    /// A second backup of 500 000 files of which none changed
+    Unchanged,
+    /// 4 GiB of large files that do not compress
+    Large,
+    /// All but the last of 20 snapshots go, with what only they had
+    Prune,
+    /// Peak memory with 1 000 000 files
+    Memory,
+}
+
+impl BackupWorkload {
+    /// Every workload, in the table's order.
+    pub(crate) fn all() -> &'static [Self] {
+        Self::value_variants()
+    }
+
+    /// As it is typed.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
 }
 
 /// Options of `bench operator`.

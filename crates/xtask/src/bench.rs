@@ -5,6 +5,7 @@ mod measure;
 mod movers;
 mod operator;
 mod peer;
+mod restic;
 mod verdict;
 mod workloads;
 
@@ -23,6 +24,7 @@ use workloads::{Bench, Row, Tool};
 pub(crate) fn bench(options: &BenchOptions) -> Result<()> {
     match &options.subject {
         Subject::Rsync(options) => rsync(options),
+        Subject::Restic(options) => restic::restic(options),
         Subject::Operator(options) => operator::operator(options),
     }
 }
@@ -31,7 +33,7 @@ pub(crate) fn bench(options: &BenchOptions) -> Result<()> {
 fn rsync(options: &RsyncBenchOptions) -> Result<()> {
     setup::setup(vec![Need::Bench])?;
     let bench = Bench {
-        movers: repository::build_release()?,
+        movers: repository::build_release("rsync")?,
         runs: if options.quick { 1 } else { options.runs },
         divisor: if options.quick { 20 } else { 1 },
     };

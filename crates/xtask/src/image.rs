@@ -25,7 +25,7 @@ struct Image {
     /// Its recipe, in `Containerfiles`.
     recipe: &'static str,
     /// What else the recipe is told, `NAME=VALUE`.
-    argument: Option<&'static str>,
+    arguments: &'static [&'static str],
 }
 
 const IMAGES: &[Image] = &[
@@ -33,13 +33,21 @@ const IMAGES: &[Image] = &[
         name: "controller",
         package: "volsync-controller",
         recipe: "controller.Containerfile",
-        argument: None,
+        arguments: &[],
     },
     Image {
         name: "mover-rsync",
         package: "volsync-mover-rsync",
         recipe: "mover.Containerfile",
-        argument: Some("MOVER=rsync"),
+        arguments: &["MOVER=rsync"],
+    },
+    Image {
+        name: "mover-restic",
+        package: "volsync-mover-restic",
+        recipe: "mover.Containerfile",
+        // As upstream's: volumes belong to root unless the user says otherwise, in which case the
+        // user says as whom the mover runs.
+        arguments: &["MOVER=restic", "UID=0"],
     },
 ];
 
@@ -184,7 +192,7 @@ fn build_image(engine: &Engine, image: &Image, binaries: &Path) -> Result<String
     }
     let version = concat!("VERSION=", env!("CARGO_PKG_VERSION"));
     let revision = format!("REVISION={commit}");
-    for argument in image.argument.into_iter().chain([version, &revision]) {
+    for argument in image.arguments.iter().copied().chain([version, &revision]) {
         command.args(["--build-arg", argument]);
     }
     command.arg("--quiet").args(["--tag", &reference, "--file"]);

@@ -20,17 +20,11 @@ pub(crate) fn metadata(root: &Path) -> Result<Value> {
     serde_json::from_str(&json).context("cannot read what cargo metadata printed")
 }
 
-/// Builds the two programs of a single machine, optimised, and returns the directory they are in.
-pub(crate) fn build_release() -> Result<PathBuf> {
+/// Builds `volsync` and the mover of one method, optimised, and returns the directory they are in.
+pub(crate) fn build_release(method: &str) -> Result<PathBuf> {
     let root = root();
-    run(cargo(&root).args([
-        "build",
-        "--release",
-        "--package",
-        "volsync-local",
-        "--package",
-        "volsync-mover-rsync",
-    ]))?;
+    let mover = format!("volsync-mover-{method}");
+    run(cargo(&root).args(["build", "--release", "-p", "volsync-local", "-p", &mover]))?;
     let metadata = metadata(&root)?;
     let target = metadata["target_directory"]
         .as_str()

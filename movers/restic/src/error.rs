@@ -73,6 +73,12 @@ pub enum Error {
         /// Its time.
         time: String,
     },
+    /// The signal by which restic asks whether a process runs would end this one.
+    #[error("SIGHUP cannot be ignored: {source}")]
+    IgnoreHangup {
+        /// Why.
+        source: std::io::Error,
+    },
     /// Somebody else works in the repository.
     #[error("the repository is locked {by}")]
     Locked {
@@ -101,7 +107,10 @@ impl Classified for Error {
         match self {
             Self::Mover(error) => error.retry(),
             Self::Repository(error) => error.retry(),
-            Self::Locked { .. } | Self::LockLost { .. } | Self::Interrupted => Retry::Transient,
+            Self::IgnoreHangup { .. }
+            | Self::Locked { .. }
+            | Self::LockLost { .. }
+            | Self::Interrupted => Retry::Transient,
             Self::Task(_)
             | Self::Location(_)
             | Self::Setting { .. }
@@ -123,9 +132,9 @@ impl Classified for Error {
             Self::RepositoryMissing { .. } => "is RESTIC_REPOSITORY right?".to_owned(),
             Self::NothingEligible { .. } => "`restic snapshots` lists what there is".to_owned(),
             Self::AmbiguousSnapshot { .. } => "give more of the ID".to_owned(),
-            Self::Locked { .. } => "it is tried again; if whoever it was is gone, set spec.restic.unlock".to_owned(),
+            Self::Locked { .. } => "it is tried again; a lock whose holder is gone is removed half an hour after its last sign of life, or at once by restic unlock --remove-all".to_owned(),
             Self::LockLost { .. } | Self::Interrupted => "what was uploaded is kept; the next sync goes on from there".to_owned(),
-            Self::Task(_) | Self::Location(_) | Self::Setting { .. } | Self::SnapshotTime { .. } => String::new(),
+            Self::Task(_) | Self::Location(_) | Self::Setting { .. } | Self::IgnoreHangup { .. } | Self::SnapshotTime { .. } => String::new(),
         }
     }
 }

@@ -11,6 +11,9 @@
 //! no two of one replication run at once. So ours carry the replication in a field that restic
 //! ignores, and one that carries our own was left by an attempt that has ended. That is the only
 //! proof there is: a pod's name proves nothing about a repository that several clusters share.
+//!
+//! Restic's way of asking whether a process runs is SIGHUP, which ends whoever does not expect it. So
+//! this process ignores it from its first lock on, as restic does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +23,7 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use volsync_bucket::{Kind, Store};
@@ -160,6 +164,9 @@ impl Locks {
         wait: Duration,
         shutdown: &Shutdown,
     ) -> Result<Lock, Error> {
+        // Who has listened once is not ended by this signal any more.
+        let _listened =
+            signal(SignalKind::hangup()).map_err(|source| Error::IgnoreHangup { source })?;
         let until = Instant::now() + wait;
         let mut told = false;
         loop {

@@ -47,7 +47,10 @@ pub async fn run(task: &Task, source: &ResticSource, context: &Context) -> Resul
     said.repository = Some(repository.id().to_owned());
     let locks = repository.locks(me);
     back_up(&repository, &locks, root, source, context, &mut said).await?;
-    forget(&repository, &locks, source, policy, context, &mut said).await?;
+    // What could not be read is only in the snapshots before this one.
+    if context.monitor.is_complete() {
+        forget(&repository, &locks, source, policy, context, &mut said).await?;
+    }
     Ok(report(context, said))
 }
 

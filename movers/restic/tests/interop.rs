@@ -1,4 +1,4 @@
-//! Backups and restores side by side with real restic: each reads what the other wrote.
+//! Backups and restores side by side with a current restic: each reads what the other wrote.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what goes wrong ends the test")]
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ struct Repository {
 }
 
 fn restic<S: AsRef<OsStr>>(repository: &Path, args: &[S], within: &Path) -> (bool, String) {
-    let output = Command::new(peers::tool("restic"))
+    let output = Command::new(peers::installed("bin/restic-current"))
         .env("RESTIC_REPOSITORY", repository)
         .env("RESTIC_PASSWORD", "secret")
         .env("TZ", "UTC")

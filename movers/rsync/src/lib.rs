@@ -23,5 +23,8 @@ pub async fn run(task: Task, context: Context) -> Result<Report, Error> {
         Method::RsyncDestination(destination) => {
             destination::run(&task, destination, &context).await
         }
+        Method::ResticSource(_) | Method::ResticDestination(_) => {
+            Err(volsync_mover::Error::from(task.misdirected("rsync")).into())
+        }
     }
 }

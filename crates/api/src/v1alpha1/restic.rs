@@ -101,7 +101,7 @@ pub struct ResticRetainPolicy {
     /// How many yearly snapshots are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub yearly: Option<i32>,
-    /// Every snapshot this young is kept, such as `3w1d`.
+    /// Every snapshot this young is kept, such as `1y5m7d2h`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub within: Option<String>,
     /// How many of the newest snapshots are kept, written as a string.

@@ -26,9 +26,9 @@ use base64::engine::general_purpose::STANDARD;
 use md5::{Digest, Md5};
 
 use super::trouble::Trouble;
-use crate::custom_ca;
 use crate::error::Kind;
 use crate::settings::Settings;
+use crate::trusted;
 
 /// What S3 takes a bucket to be in that says nothing.
 pub(super) const DEFAULT_REGION: &str = "us-east-1";
@@ -159,11 +159,9 @@ impl Connect {
     }
 
     fn http_client(&self) -> Result<SharedHttpClient, Trouble> {
-        let mut trusted = TrustStore::default();
-        if let Some(ca) = &self.ca {
-            let pem = custom_ca::read(ca).map_err(|why| Trouble::new(Kind::Invalid, why))?;
-            trusted = trusted.with_pem_certificate(pem);
-        }
+        let pem = trusted::pem(self.ca.as_deref());
+        let pem = pem.map_err(|why| Trouble::new(Kind::Invalid, why))?;
+        let trusted = TrustStore::empty().with_pem_certificate(pem);
         let tls = TlsContext::builder()
             .with_trust_store(trusted)
             .build()

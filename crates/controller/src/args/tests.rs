@@ -143,6 +143,22 @@ fn images_and_pull_secrets_reach_the_settings() {
     assert_eq!(settings.rsync_image, "registry/rsync:1");
     assert_eq!(settings.pull_secrets, ["one", "two"]);
     assert_eq!(asked(&["--rsync-container-image="]).settings.rsync_image, RSYNC_IMAGE);
+    assert_eq!(asked(&[]).settings.restic_image, RESTIC_IMAGE);
+}
+
+#[test]
+fn proxies_are_passed_on_spelt_both_ways() {
+    let proxies = asked(&["--https-proxy=http://proxy:3128", "--no-proxy=.svc"]).settings.proxies;
+    let proxies: Vec<_> = proxies.iter().map(|(name, value)| (&**name, &**value)).collect();
+    assert_eq!(
+        proxies,
+        [
+            ("HTTPS_PROXY", "http://proxy:3128"),
+            ("https_proxy", "http://proxy:3128"),
+            ("NO_PROXY", ".svc"),
+            ("no_proxy", ".svc"),
+        ]
+    );
 }
 
 #[test]

@@ -5,17 +5,18 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, EmptyDirVolumeSource, EnvVar,
-    PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec, SeccompProfile,
-    SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeDevice, VolumeMount,
+    PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec, SeccompProfile, SecurityContext,
+    Toleration, Volume, VolumeMount,
 };
 use kube::api::ObjectMeta;
-use volsync_api::keys;
 use volsync_api::v1alpha1::MoverConfig;
-use volsync_contract::{Method, RsyncDestination, RsyncSource, Task, paths};
+use volsync_contract::Task;
 use volsync_replication::{Run, SyncPlan, names};
 
-use crate::build::service::{SSH_PORT, mover_labels};
 use crate::kind::Owner;
+
+pub(crate) mod restic;
+pub(crate) mod rsync;
 
 /// Annotation: `lastSyncStartTime` of the sync a mover was started for.
 pub(crate) const SYNC_START: &str = "volsync.backube/sync-start";
@@ -27,13 +28,6 @@ pub(crate) const FINGERPRINT: &str = "volsync.backube/fingerprint";
 pub(crate) const ATTEMPT: &str = "volsync.backube/attempt";
 /// Annotation: the report of a mover that has ended, kept as its pod may be removed at any time.
 pub(crate) const REPORT: &str = "volsync.backube/report";
-
-/// The path of a device in a mover's pod.
-const DEVICE: &str = "/dev/block";
-/// What the SSH mover needs to keep owners, modes and devices (SecurityContextConstraints
-/// `volsync-privileged-mover` allow exactly these).
-pub(crate) const SSH_CAPABILITIES: [&str; 7] =
-    ["AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID", "SYS_CHROOT"];
 
 /// The volume a mover reads or writes, and where it has to run to reach it.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -63,106 +57,61 @@ pub(crate) struct MoverJob<'a> {
     pub(crate) debug: bool,
 }
 
-/// What is particular to rsync over SSH.
-#[derive(Debug, Clone)]
-pub(crate) struct Ssh {
-    /// The Secret with the keys of this end.
-    pub(crate) keys: String,
-    /// Where a source finds its destination.
-    pub(crate) address: String,
-    pub(crate) port: u16,
-}
+impl MoverJob<'_> {
+    /// The variables that carry `task`.
+    fn environment(&self, task: &Task) -> Vec<EnvVar> {
+        let vars = task.to_env().into_iter().map(|(name, value)| var(name, value));
+        let debug = self.debug.then(|| var("DEBUG_MOVER", "1"));
+        vars.chain(debug).collect()
+    }
 
-/// The Job of an rsync mover over SSH.
-pub(crate) fn rsync(job: &MoverJob<'_>, ssh: &Ssh) -> Job {
-    let MoverJob { owner, plan, image, data, account, attempt, debug } = job;
-    let name = names::job(&plan.method, owner.direction, &owner.name).unwrap_or_default();
-    let keys_path = paths::KEYS.into();
-    let task = Task {
-        name: format!("{}/{}", owner.namespace, owner.name),
-        data: if data.block { DEVICE } else { paths::DATA }.into(),
-        report: paths::REPORT.into(),
-        events: false,
-        strict_attributes: false,
-        method: match owner.direction {
-            volsync_contract::Direction::Source => Method::RsyncSource(RsyncSource {
-                keys: keys_path,
-                address: ssh.address.clone(),
-                port: ssh.port,
+    /// The one container of a mover, which may do what its capabilities say and nothing else.
+    fn container(&self, name: &str, capabilities: &[&str]) -> Container {
+        let added = capabilities.iter().map(|&capability| capability.to_owned()).collect();
+        Container {
+            name: name.to_owned(),
+            image: Some(self.image.to_owned()),
+            security_context: Some(SecurityContext {
+                allow_privilege_escalation: Some(false),
+                capabilities: Some(Capabilities {
+                    add: Some(added).filter(|added: &Vec<String>| !added.is_empty()),
+                    drop: Some(vec!["ALL".to_owned()]),
+                }),
+                privileged: Some(false),
+                read_only_root_filesystem: Some(true),
+                // Without a capability it runs as whoever the user says, or as the image does.
+                run_as_user: (!capabilities.is_empty()).then_some(0),
+                seccomp_profile: Some(SeccompProfile {
+                    type_: "RuntimeDefault".to_owned(),
+                    localhost_profile: None,
+                }),
+                ..SecurityContext::default()
             }),
-            volsync_contract::Direction::Destination => {
-                Method::RsyncDestination(RsyncDestination {
-                    keys: keys_path,
-                    listen: ([0u16; 8], SSH_PORT).into(),
-                })
-            }
-        },
-    };
-    let mut env: Vec<EnvVar> =
-        task.to_env().into_iter().map(|(name, value)| var(name, value)).collect();
-    if *debug {
-        env.push(var("DEBUG_MOVER", "1".to_owned()));
+            termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+            ..Container::default()
+        }
     }
-    let secret = Volume {
-        name: "keys".to_owned(),
-        secret: Some(SecretVolumeSource {
-            secret_name: Some(ssh.keys.clone()),
-            default_mode: Some(0o600),
-            ..SecretVolumeSource::default()
-        }),
-        ..Volume::default()
-    };
-    let temporary = Volume {
-        name: "tempdir".to_owned(),
-        empty_dir: Some(EmptyDirVolumeSource {
-            medium: Some("Memory".to_owned()),
-            ..EmptyDirVolumeSource::default()
-        }),
-        ..Volume::default()
-    };
-    let mut mounts = vec![mount("keys", paths::KEYS), mount("tempdir", "/tmp")];
-    let mut devices = Vec::new();
-    if data.block {
-        devices.push(VolumeDevice { name: "data".to_owned(), device_path: DEVICE.to_owned() });
-    } else {
-        mounts.insert(0, mount("data", paths::DATA));
+
+    /// The pod around the container.
+    fn pod(&self, container: Container, volumes: Vec<Volume>) -> PodSpec {
+        PodSpec {
+            containers: vec![container],
+            restart_policy: Some("Never".to_owned()),
+            service_account_name: Some(self.account.clone()),
+            // A mover never talks to the API server.
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            volumes: Some(volumes),
+            ..PodSpec::default()
+        }
     }
-    let container = Container {
-        name: "rsync".to_owned(),
-        image: Some((*image).to_owned()),
-        env: Some(env),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities {
-                add: Some(SSH_CAPABILITIES.map(str::to_owned).to_vec()),
-                drop: Some(vec!["ALL".to_owned()]),
-            }),
-            privileged: Some(false),
-            read_only_root_filesystem: Some(true),
-            run_as_user: Some(0),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                localhost_profile: None,
-            }),
-            ..SecurityContext::default()
-        }),
-        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        volume_mounts: Some(mounts),
-        volume_devices: Some(devices).filter(|devices| !devices.is_empty()),
-        ..Container::default()
-    };
-    let pod = PodSpec {
-        containers: vec![container],
-        restart_policy: Some("Never".to_owned()),
-        service_account_name: Some(account.clone()),
-        // A mover never talks to the API server.
-        automount_service_account_token: Some(false),
-        enable_service_links: Some(false),
-        volumes: Some(vec![data_volume(data), secret, temporary]),
-        ..PodSpec::default()
-    };
-    let labels = mover_labels(owner, keys::COMPONENT_RSYNC);
-    assemble(owner, &name, plan, *attempt, labels, configured(pod, &plan.pod, &data.placement))
+
+    /// The Job around the pod; `labels` are those by which a Service finds it.
+    fn job(&self, labels: BTreeMap<String, String>, pod: PodSpec) -> Job {
+        let MoverJob { owner, plan, data, attempt, .. } = self;
+        let name = names::job(&plan.method, owner.direction, &owner.name).unwrap_or_default();
+        assemble(owner, &name, plan, *attempt, labels, configured(pod, &plan.pod, &data.placement))
+    }
 }
 
 /// The Job around a mover's pod.
@@ -233,8 +182,20 @@ fn mount(name: &str, path: &str) -> VolumeMount {
     VolumeMount { name: name.to_owned(), mount_path: path.to_owned(), ..VolumeMount::default() }
 }
 
-fn var(name: &str, value: String) -> EnvVar {
-    EnvVar { name: name.to_owned(), value: Some(value), value_from: None }
+/// The mover's own temporary directory, in memory: its root file system cannot be written.
+fn temporary() -> Volume {
+    Volume {
+        name: "tempdir".to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            medium: Some("Memory".to_owned()),
+            ..EmptyDirVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+fn var(name: &str, value: impl Into<String>) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(value.into()), value_from: None }
 }
 
 fn run_annotations(run: &Run, attempt: u32) -> BTreeMap<String, String> {

@@ -20,7 +20,7 @@ pub(crate) fn constraints(name: &str) -> Value {
         "allowHostPorts": false,
         "allowPrivilegeEscalation": false,
         "allowPrivilegedContainer": false,
-        "allowedCapabilities": super::job::SSH_CAPABILITIES,
+        "allowedCapabilities": super::job::rsync::SSH_CAPABILITIES,
         "fsGroup": {"type": "RunAsAny"},
         "readOnlyRootFilesystem": true,
         "requiredDropCapabilities": ["ALL"],

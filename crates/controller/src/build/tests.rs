@@ -6,10 +6,13 @@ use k8s_openapi::ByteString;
 use serde::Serialize;
 use volsync_api::v1alpha1::{ReplicationDestinationSpec, ReplicationSourceSpec};
 use volsync_api::{ReplicationDestination, ReplicationSource};
-use volsync_replication::{ResticStatus, Rsync, SyncPlan};
+use volsync_contract::paths;
+use volsync_replication::{CaBundle, ResticStatus, Rsync, SyncPlan};
 use volsync_volume::{AccessMode, NewVolume, Origin, VolumeMode};
 
-use super::job::{self, DataVolume, MoverJob, Placement, Ssh};
+use super::job::restic::{Repository, restic};
+use super::job::rsync::{Ssh, rsync};
+use super::job::{DataVolume, MoverJob, Placement};
 use super::{
     claim, secret, security_context_constraints, service, service_account, snapshot,
     volume_populator,
@@ -63,7 +66,7 @@ fn plan<K: Kind>(object: &K) -> SyncPlan {
 fn mover<K: Kind>(object: &K, data: DataVolume, ssh: &Ssh, debug: bool) -> impl Serialize {
     let owner = Owner::of(object).unwrap();
     let plan = plan(object);
-    job::rsync(
+    rsync(
         &MoverJob {
             owner: &owner,
             plan: &plan,
@@ -101,6 +104,74 @@ fn golden_job_of_a_source_that_can_only_be_read() {
     let ssh = Ssh { keys: "keys".into(), address: "mirror.example.org".into(), port: 2222 };
     let data = DataVolume { claim: "photos".into(), read_only: true, ..DataVolume::default() };
     golden("job-rsync-source-read-only", &mover(&source(), data, &ssh, false));
+}
+
+fn restic_mover<K: Kind>(object: &K, repository: &Repository) -> impl Serialize {
+    let owner = Owner::of(object).unwrap();
+    let plan = plan(object);
+    let job = MoverJob {
+        owner: &owner,
+        plan: &plan,
+        image: "example.org/volsync-mover-restic:1",
+        data: DataVolume { claim: "photos".into(), ..DataVolume::default() },
+        account: "volsync-src-photos".into(),
+        attempt: 1,
+        debug: false,
+    };
+    let proxies = [("HTTPS_PROXY".to_owned(), "http://proxy.example.org:3128".to_owned())];
+    restic(&job, repository, &proxies, plan.restic(UID.into(), paths::CACHE.into()).unwrap())
+}
+
+#[test]
+fn golden_job_of_a_backup() {
+    let mut object = source();
+    object.spec.rsync = None;
+    object.spec.restic = serde_json::from_value(serde_json::json!({
+        "copyMethod": "Direct",
+        "repository": "repository",
+        "unlock": "please",
+        "retain": {"daily": 7, "last": "3", "within": "3d"},
+        "customCA": {"configMapName": "authorities", "key": "ours.pem"},
+        "moverSecurityContext": {"runAsUser": 1000, "fsGroup": 1000},
+        "moverVolumes": [
+            {"mountPath": "nas/photos", "volumeSource": {"nfs": {"server": "nas", "path": "/"}}},
+        ],
+    }))
+    .unwrap();
+    let repository = Repository {
+        secret: "repository".into(),
+        keys: ["AWS_ACCESS_KEY_ID", "GOOGLE_APPLICATION_CREDENTIALS", "RESTIC_PASSWORD", "OTHER"]
+            .map(str::to_owned)
+            .into(),
+        custom_ca: Some(CaBundle::ConfigMap { name: "authorities".into(), key: "ours.pem".into() }),
+        cache: "volsync-src-photos-cache".into(),
+        privileged: false,
+    };
+    golden("job-restic-source", &restic_mover(&object, &repository));
+}
+
+#[test]
+fn golden_job_of_a_privileged_restore() {
+    let mut object = destination();
+    object.spec.rsync = None;
+    object.spec.restic = serde_json::from_value(serde_json::json!({
+        "copyMethod": "Snapshot",
+        "destinationPVC": "photos",
+        "repository": "repository",
+        "previous": 2,
+        "restoreAsOf": "2024-05-06T07:08:09+02:00",
+        "enableFileDeletion": true,
+        "customCA": {"secretName": "authorities", "key": "ours.pem"},
+    }))
+    .unwrap();
+    let repository = Repository {
+        secret: "repository".into(),
+        keys: ["RESTIC_PASSWORD", "RESTIC_REPOSITORY"].map(str::to_owned).into(),
+        custom_ca: Some(CaBundle::Secret { name: "authorities".into(), key: "ours.pem".into() }),
+        cache: "volsync-dst-mirror-cache".into(),
+        privileged: true,
+    };
+    golden("job-restic-destination", &restic_mover(&object, &repository));
 }
 
 #[test]

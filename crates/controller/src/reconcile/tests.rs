@@ -4,6 +4,7 @@ mod attempts;
 mod blocked;
 mod faults;
 mod manifests;
+mod restic;
 mod still;
 
 use serde_json::{Value, json};

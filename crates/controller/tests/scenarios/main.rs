@@ -53,6 +53,8 @@ scenarios! {
     a_schedule_is_kept: "schedule",
     without_a_trigger_changes_arrive_unasked: "continuous",
     a_destination_that_is_full_says_so_and_recovers: "full-destination",
+    backups_are_restored_from_a_repository_as_of_the_one_asked_for: "restic",
+    an_empty_volume_makes_no_snapshot: "restic-empty",
     snapshots_replicate_round_after_round_and_populate_claims: "cluster-snapshots",
     a_source_is_cloned: "cluster-clone",
     a_copy_waits_for_its_users_word: "cluster-copy-trigger",
@@ -76,4 +78,5 @@ scenarios! {
     a_mover_that_runs_is_paused_and_goes_on: "cluster-paused",
     what_belongs_to_others_is_left_alone: "cluster-foreign",
     what_another_release_left_is_adopted: "cluster-adoption",
+    a_snapshot_of_a_volume_is_backed_up_and_restored: "cluster-restic",
 }

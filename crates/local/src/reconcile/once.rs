@@ -101,11 +101,15 @@ impl Runner {
     pub(super) fn other_end(&self, index: usize) -> Option<usize> {
         let live = &self.lives[index];
         let (direction, name) = match &live.resolved.end {
-            End::Source(Peer::Here(name)) => (volsync_contract::Direction::Destination, name),
+            End::Source { peer: Peer::Here(name), .. } => {
+                (volsync_contract::Direction::Destination, name)
+            }
             End::Destination { source: Some(name), .. } => {
                 (volsync_contract::Direction::Source, name)
             }
-            End::Source(Peer::There { .. }) | End::Destination { source: None, .. } => return None,
+            End::Source { peer: Peer::There { .. }, .. }
+            | End::Destination { source: None, .. }
+            | End::Repository(_) => return None,
         };
         self.lives.iter().position(|other| {
             other.resolved.direction() == direction && other.resolved.name == *name

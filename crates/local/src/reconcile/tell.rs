@@ -32,9 +32,8 @@ impl Runner {
             }
             What::Event(Event::Progress(progress)) => {
                 let resolved = &self.lives[index].resolved;
-                let lone =
-                    matches!(resolved.end, End::Source(_) | End::Destination { source: None, .. });
-                if lone {
+                let fed = matches!(resolved.end, End::Destination { source: Some(_), .. });
+                if !fed {
                     self.console.progress(resolved.kind(), &resolved.name.to_string(), &progress);
                 }
                 false
@@ -72,8 +71,11 @@ impl Runner {
         live.mover = Slot::Ended { run, ending, ended: now };
         let shown = match (&live.resolved.end, report.outcome) {
             // In a single run, success is the word of both ends.
-            (End::Source(Peer::Here(_)), Outcome::Complete) => self.mode == Mode::Keep,
-            (End::Source(_) | End::Destination { source: None, .. }, _) => true,
+            (End::Source { peer: Peer::Here(_), .. }, Outcome::Complete) => self.mode == Mode::Keep,
+            (
+                End::Source { .. } | End::Destination { source: None, .. } | End::Repository(_),
+                _,
+            ) => true,
             (End::Destination { .. }, Outcome::Complete) => false,
             (End::Destination { .. }, Outcome::Incomplete) => report.skipped.count > 0,
             (End::Destination { .. }, Outcome::FailedTransient | Outcome::FailedPermanent) => true,
@@ -85,7 +87,7 @@ impl Runner {
             tracing::debug!(index, "the other end said the same");
         } else if shown {
             self.show_result(index, &report, now);
-        } else if matches!(self.lives[index].resolved.end, End::Source(_)) {
+        } else if matches!(self.lives[index].resolved.end, End::Source { .. }) {
             self.lives[index].success = Some(report);
         }
     }
@@ -105,12 +107,14 @@ impl Runner {
     pub(super) fn show_result(&mut self, index: usize, report: &Report, now: Timestamp) {
         let resolved = &self.lives[index].resolved;
         let peer = match &resolved.end {
-            End::Source(Peer::Here(peer)) => Some(peer.to_string()),
-            End::Source(Peer::There { address, port }) if address.contains(':') => {
+            End::Source { peer: Peer::Here(peer), .. } => Some(peer.to_string()),
+            End::Source { peer: Peer::There { address, port }, .. } if address.contains(':') => {
                 Some(format!("[{address}]:{port}"))
             }
-            End::Source(Peer::There { address, port }) => Some(format!("{address}:{port}")),
-            End::Destination { .. } => None,
+            End::Source { peer: Peer::There { address, port }, .. } => {
+                Some(format!("{address}:{port}"))
+            }
+            End::Destination { .. } | End::Repository(_) => None,
         };
         let ends = Ends { kind: resolved.kind(), name: resolved.name.to_string(), peer };
         self.console.result(now, &ends, report);

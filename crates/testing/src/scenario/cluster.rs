@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::volume::{Stamps, change, check_files, same, same_as_one, untouched};
+use super::volume::{Stamps, change, check_files, same, same_as_one, same_below, untouched};
 use super::{Driver, Expect, Outcome, Status, Tree, Wait, contains, said, unmet};
 use crate::as_user::Privilege;
 use crate::compare;
@@ -368,6 +368,8 @@ impl Driver for Cluster {
     fn expect(&mut self, expect: &Expect) -> Result<()> {
         match expect {
             Expect::Same([a, b]) => same(&self.volume(a)?, &self.volume(b)?)
+                .with_context(|| self.said().unwrap_or_default())?,
+            Expect::SameBelow([a, b]) => same_below(&self.volume(a)?, &self.volume(b)?)
                 .with_context(|| self.said().unwrap_or_default())?,
             Expect::SameAsOne { volume, of } => {
                 let of: Vec<PathBuf> =

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::volume::{Stamps, change, check_files, same, same_as_one, untouched};
+use super::volume::{Stamps, change, check_files, same, same_as_one, same_below, untouched};
 use super::{Driver, Expect, Outcome, Status, Tree, Wait, said, unmet};
 use crate::as_user::{Privilege, is_root};
 use crate::compare;
@@ -38,8 +38,10 @@ impl Local {
     /// An empty machine with this `volsync`, whose movers lie beside it.
     pub fn new(volsync: &Path) -> Self {
         let scratch = Scratch::new();
-        // Where the user cannot reach the build, both programs are copied, side by side.
-        USER.command(&volsync.with_file_name("volsync-mover-rsync"), &scratch);
+        // Where the user cannot reach the build, all programs are copied, side by side.
+        for mover in ["volsync-mover-rsync", "volsync-mover-restic"] {
+            USER.command(&volsync.with_file_name(mover), &scratch);
+        }
         for dir in ["manifests", "state"] {
             USER.take(&scratch.dir(dir));
         }
@@ -267,6 +269,9 @@ impl Driver for Local {
         match expect {
             Expect::Same([a, b]) => {
                 same(self.volume(a)?, self.volume(b)?).with_context(|| self.said.clone())?
+            }
+            Expect::SameBelow([a, b]) => {
+                same_below(self.volume(a)?, self.volume(b)?).with_context(|| self.said.clone())?
             }
             Expect::SameAsOne { volume, of } => {
                 let of: Vec<PathBuf> = of

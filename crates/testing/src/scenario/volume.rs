@@ -69,6 +69,17 @@ pub(super) fn same(a: &Path, b: &Path) -> Result<()> {
     Ok(())
 }
 
+/// As [`same`], but for the root itself.
+pub(super) fn same_below(a: &Path, b: &Path) -> Result<()> {
+    let said = compare::rsync_differences(a, b);
+    let said: Vec<_> = said.lines().filter(|line| !line.ends_with(" ./")).collect();
+    ensure!(said.is_empty(), "rsync sees differences: {said:#?}");
+    let mut own = compare::differences(a, b);
+    own.retain(|difference| !difference.starts_with(": "));
+    ensure!(own.is_empty(), "differences that rsync does not see: {own:#?}");
+    Ok(())
+}
+
 /// A volume is the same as one of several.
 pub(super) fn same_as_one(volume: &Path, of: &[PathBuf]) -> Result<()> {
     let mut differences = String::new();
@@ -100,4 +111,24 @@ pub(super) fn check_files(volume: &Path, files: &Files) -> Result<()> {
         ensure!(fs::symlink_metadata(volume.join(file)).is_err(), "{file} is there");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn the_root_counts_only_where_it_is_meant_to() {
+        let scratch = Scratch::new();
+        let (a, b) = (scratch.dir("a"), scratch.dir("b"));
+        fs::File::open(&b).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert!(same(&a, &b).is_err());
+        same_below(&a, &b).unwrap();
+        fs::create_dir(a.join("below")).unwrap();
+        assert!(same_below(&a, &b).is_err());
+        fs::create_dir(b.join("below")).unwrap();
+        fs::File::open(b.join("below")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert!(same_below(&a, &b).is_err());
+    }
 }

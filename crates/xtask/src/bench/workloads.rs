@@ -360,7 +360,7 @@ fn ratio(results: &[(Tool, Vec<Measured>)]) -> f64 {
     wall(Tool::Rsync).min(wall(Tool::RsyncCompressed)) / wall(Tool::Ours)
 }
 
-fn empty(dir: &Path) -> Result<()> {
+pub(super) fn empty(dir: &Path) -> Result<()> {
     if dir.exists() {
         fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }
@@ -371,19 +371,27 @@ fn flush(dir: &Path) -> Result<()> {
     output(Command::new("sync").arg("-f").arg(dir)).map(drop)
 }
 
-fn describe(dir: &Path) -> Result<String> {
+pub(super) fn describe(dir: &Path) -> Result<String> {
     let (files, bytes) = data::size_of(dir)?;
     Ok(format!("{} files, {}", table::count(files), table::bytes(bytes)))
 }
 
 /// A directory on the disk of the user's cache, removed on drop.
-struct OnDisk(PathBuf);
+pub(super) struct OnDisk(PathBuf);
 
 impl OnDisk {
-    fn new() -> Result<Self> {
+    /// An empty one.
+    pub(super) fn new() -> Result<Self> {
         let dir = repository::cache()?.join(format!("bench/disk-{}", std::process::id()));
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         Ok(Self(dir))
+    }
+
+    /// An empty directory in it.
+    pub(super) fn dir(&self, name: &str) -> Result<PathBuf> {
+        let dir = self.0.join(name);
+        empty(&dir)?;
+        Ok(dir)
     }
 }
 

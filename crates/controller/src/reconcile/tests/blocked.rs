@@ -262,7 +262,7 @@ async fn a_method_without_a_mover_is_told_of() {
         });
     });
     let message = blocked::<ReplicationSource>(&mut cluster).await;
-    let wanted = "spec.rclone: this release has no rclone mover; rsync is the one it has";
+    let wanted = "spec.rclone: this release has no rclone mover; it has rsync and restic";
     assert_eq!(message, wanted);
     // Nor is the next slot waited for where there was a sync before.
     cluster.edit::<ReplicationSource>(|source| {

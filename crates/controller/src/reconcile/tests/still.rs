@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use volsync_api::{ReplicationDestination, ReplicationSource};
 use volsync_contract::{Outcome, Report};
 
+use super::restic::{backup, restore};
 use super::{
     RUNNING, clone_source, direct_destination, direct_source, snapshot_destination,
     snapshot_source, unlucky_source, until_the_mover_is, writes,
@@ -43,6 +44,8 @@ async fn no_state_of_a_sync_writes_twice() {
     every_state_is_still::<ReplicationSource>(unlucky_source()).await;
     every_state_is_still::<ReplicationDestination>(direct_destination()).await;
     every_state_is_still::<ReplicationDestination>(snapshot_destination()).await;
+    every_state_is_still::<ReplicationSource>(backup()).await;
+    every_state_is_still::<ReplicationDestination>(restore()).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,215 @@
+//! Backups to a restic repository, and restores from it, as a user of one machine meets them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::Machine;
+
+const MANIFESTS: &str = "\
+apiVersion: v1
+kind: Secret
+metadata:
+  name: repository
+stringData:
+  RESTIC_REPOSITORY: REPOSITORY
+  RESTIC_PASSWORD: open-sesame
+---
+apiVersion: volsync.backube/v1alpha1
+kind: ReplicationSource
+metadata:
+  name: photos
+spec:
+  sourcePVC: photos
+  restic:
+    copyMethod: Direct
+    repository: repository
+    retain: {last: '5'}
+---
+apiVersion: volsync.backube/v1alpha1
+kind: ReplicationDestination
+metadata:
+  name: mirror
+spec:
+  restic:
+    copyMethod: Direct
+    destinationPVC: mirror
+    repository: repository
+";
+
+/// A machine whose repository is the directory `repository`.
+fn machine() -> Machine {
+    let machine = Machine::new("");
+    let mover = machine.movers.join("volsync-mover-restic");
+    assert!(mover.is_file(), "{} is not built; build the workspace first", mover.display());
+    write(&machine, &manifests(&machine));
+    machine
+}
+
+fn manifests(machine: &Machine) -> String {
+    MANIFESTS.replace("REPOSITORY\n", &format!("{}\n", machine.path("repository").display()))
+}
+
+fn write(machine: &Machine, manifests: &str) {
+    fs::write(machine.path("photos.yaml"), manifests).unwrap();
+}
+
+fn back_up(machine: &Machine, content: &str) {
+    fs::write(machine.path("photos/a"), content).unwrap();
+    let said = machine.says("sync", &["--only", "source/photos"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+}
+
+/// All files of the repository with their content.
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(self::files(&path));
+        } else {
+            files.insert(path.clone(), fs::read(path).unwrap());
+        }
+    }
+    files
+}
+
+/// What real restic prints about the repository.
+fn restic(machine: &Machine, args: &[&str]) -> String {
+    let output = Command::new("restic")
+        .arg("--no-cache")
+        .args(args)
+        .env("RESTIC_REPOSITORY", machine.path("repository"))
+        .env("RESTIC_PASSWORD", "open-sesame")
+        .output()
+        .expect("restic is not installed: run cargo xtask setup");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_directory_is_backed_up_and_restored_by_one_command_and_restic_reads_the_repository() {
+    let machine = machine();
+    fs::write(machine.path("photos/a"), "hello").unwrap();
+    fs::write(machine.path("mirror/old"), "stays").unwrap();
+    let said = machine.says("check", &[]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let describes = "the restic repository that Secret default/repository describes";
+    assert!(said.out.contains(describes), "{}", said.out);
+    assert!(!said.out.contains("deletes"), "{}", said.out);
+    assert!(!machine.path("repository").exists());
+
+    let said = machine.says("sync", &[]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let [backup, restore] = said.out.lines().collect::<Vec<_>>()[..] else { panic!("{said:?}") };
+    assert!(backup.contains(": 1 compared, 1 saved (5 B read, "), "{backup}");
+    assert!(restore.contains(": 1 compared, 1 restored (5 B)"), "{restore}");
+    assert_eq!(fs::read_to_string(machine.path("mirror/a")).unwrap(), "hello");
+    assert_eq!(fs::read_to_string(machine.path("mirror/old")).unwrap(), "stays");
+    restic(&machine, &["check", "--read-data"]);
+    let snapshots: serde_json::Value =
+        serde_json::from_str(&restic(&machine, &["snapshots", "--json"])).unwrap();
+    assert_eq!(snapshots.as_array().unwrap().len(), 1, "{snapshots}");
+    assert_eq!(snapshots[0]["hostname"], "volsync");
+    assert_eq!(snapshots[0]["paths"], serde_json::json!(["/data"]));
+}
+
+#[test]
+fn only_the_snapshots_that_are_to_be_retained_stay() {
+    let machine = machine();
+    write(&machine, &manifests(&machine).replace("last: '5'", "last: '2'"));
+    for content in ["first", "second", "third"] {
+        back_up(&machine, content);
+    }
+    assert_eq!(fs::read_dir(machine.path("repository/snapshots")).unwrap().count(), 2);
+}
+
+#[test]
+fn a_restore_takes_the_snapshot_that_is_asked_for() {
+    let machine = machine();
+    back_up(&machine, "first");
+    let first = machine.status("ReplicationSource")["lastSyncTime"].as_str().unwrap().to_owned();
+    // Times of snapshots count by the second.
+    std::thread::sleep(Duration::from_millis(1100));
+    back_up(&machine, "second");
+    back_up(&machine, "third");
+    for (option, expected) in [
+        ("previous: 0", Some("third")),
+        ("previous: 1", Some("second")),
+        ("previous: 2", Some("first")),
+        ("previous: 3", None),
+        (&format!("restoreAsOf: '{first}'"), Some("first")),
+        ("restoreAsOf: '2001-01-01T00:00:00Z'", None),
+    ] {
+        let wanted =
+            format!("destinationPVC: mirror\n    enableFileDeletion: true\n    {option}\n");
+        write(&machine, &manifests(&machine).replace("destinationPVC: mirror\n", &wanted));
+        fs::write(machine.path("mirror/old"), "was here before").unwrap();
+        let said = machine.says("sync", &["--only", "destination/mirror"]);
+        assert_eq!(said.code, Some(0), "{option}: {said:?}");
+        // Where nothing is eligible, nothing is deleted either.
+        assert_eq!(machine.path("mirror/old").exists(), expected.is_none(), "{option}");
+        let told = said.out.contains("no snapshot is eligible, nothing was restored");
+        assert_eq!(told, expected.is_none(), "{option}: {said:?}");
+        if let Some(expected) = expected {
+            assert_eq!(fs::read_to_string(machine.path("mirror/a")).unwrap(), expected, "{option}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_password_is_told_and_changes_nothing() {
+    let machine = machine();
+    back_up(&machine, "first");
+    let before = files(&machine.path("repository"));
+    let wrong = manifests(&machine).replace("open-sesame", "close-sesame");
+    write(&machine, &wrong);
+    for only in ["source/photos", "destination/mirror"] {
+        let said = machine.says("sync", &["--only", only]);
+        assert_eq!(said.code, Some(2), "{only}: {said:?}");
+        let message = format!(
+            "the repository at {} does not open with RESTIC_PASSWORD",
+            machine.path("repository").display()
+        );
+        assert!(said.out.contains(&message), "{only}: {said:?}");
+        assert!(said.out.contains("\nhint: "), "{only}: {said:?}");
+        assert!(!format!("{said:?}").contains("close-sesame"), "{only}: {said:?}");
+    }
+    assert_eq!(machine.status("ReplicationSource")["latestMoverStatus"]["result"], "Failed");
+    assert_eq!(files(&machine.path("repository")), before);
+    write(&machine, &manifests(&machine));
+    back_up(&machine, "second");
+}
+
+#[test]
+fn an_empty_volume_is_not_backed_up_and_that_is_said() {
+    let machine = machine();
+    fs::create_dir(machine.path("photos/lost+found")).unwrap();
+    let said = machine.says("sync", &["--only", "source/photos"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let told = "✔ default/photos   the volume is empty, nothing was backed up, in ";
+    assert!(said.out.starts_with(told), "{said:?}");
+    assert!(!machine.path("repository").exists());
+    let logs = machine.status("ReplicationSource")["latestMoverStatus"]["logs"].clone();
+    assert!(logs.as_str().unwrap().contains("Directory is empty"), "{logs}");
+}
+
+#[test]
+fn a_repository_inside_a_volume_that_it_would_lose_or_hold_itself_is_refused() {
+    let machine = machine();
+    fs::write(machine.path("photos/a"), "hello").unwrap();
+    for (inside, why) in [
+        ("photos/repository", "would be backed up into itself"),
+        ("mirror/repository", "would be deleted or overwritten"),
+    ] {
+        let place = machine.path(inside).display().to_string();
+        write(&machine, &MANIFESTS.replace("REPOSITORY\n", &format!("{place}\n")));
+        let said = machine.says("sync", &[]);
+        assert_eq!(said.code, Some(2), "{said:?}");
+        let said = format!("{}{}", said.out, said.err);
+        assert!(said.contains("spec.restic.repository") && said.contains(why), "{said}");
+        assert!(!machine.path(inside).exists());
+    }
+}
