@@ -169,7 +169,8 @@ fn below(all: &[Process], id: u32, root: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
 
     #[test]
     fn a_name_with_parentheses_is_read() {
@@ -191,12 +192,15 @@ mod tests {
 
     #[test]
     fn memory_is_seen_and_its_peak_is_the_most_of_it() {
-        // Another process, at rest: our own allocates in other tests meanwhile.
-        let mut sleeper = Command::new("sleep").arg("60").spawn().unwrap();
-        let resident = resident_memory(sleeper.id());
-        let peak = peak_memory(sleeper.id());
-        sleeper.kill().unwrap();
-        sleeper.wait().unwrap();
+        // Another process: our own allocates in other tests meanwhile. Once it has answered it rests.
+        let mut cat = Command::new("cat");
+        let mut cat = cat.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        cat.stdin.as_mut().unwrap().write_all(b"?").unwrap();
+        cat.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        let resident = resident_memory(cat.id());
+        let peak = peak_memory(cat.id());
+        cat.kill().unwrap();
+        cat.wait().unwrap();
         let (resident, peak) = (resident.unwrap(), peak.unwrap());
         assert!(resident > 100_000, "{resident}");
         assert!(peak >= resident, "{peak} < {resident}");

@@ -18,7 +18,7 @@ use crate::setup::{self, Need};
 use crate::table;
 
 /// The manifests that the demo runs and that users start from.
-pub(super) const MANIFEST: &str = "docs/usage/backup.yaml";
+pub(super) const MANIFEST: &str = "docs/usage/backup-and-restore.yaml";
 /// As the manifests have it.
 const PASSWORD: &str = "change me";
 
