@@ -1,15 +1,17 @@
 //! Builds everything and runs every test, with one closing summary.
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use crate::args::TestOptions;
 use crate::cluster::TestCluster;
-use crate::command::{cargo, line, run};
+use crate::command::{cargo, output, run};
 use crate::repository;
 use crate::setup::{self, Need};
 
@@ -25,7 +27,7 @@ pub(crate) fn test(options: &TestOptions) -> Result<()> {
     let tested = run_tests(&root, options);
     // Taken down after a failure as well.
     cluster.stop()?;
-    let (status, tally) = tested?;
+    let tally = tested?;
 
     println!();
     for name in &tally.failures {
@@ -40,41 +42,103 @@ pub(crate) fn test(options: &TestOptions) -> Result<()> {
         built.as_secs_f64(),
         start.elapsed().saturating_sub(built).as_secs_f64()
     );
-    if !status.success() {
-        bail!("cargo test failed: {status}");
+    if !tally.failed_programs.is_empty() {
+        bail!("not all tests passed: {}", tally.failed_programs.join(", "));
     }
     if tally.passed == 0 && options.arguments.is_empty() {
-        bail!("cargo test ran no test");
+        bail!("no test was run");
     }
     Ok(())
 }
 
-fn run_tests(root: &Path, options: &TestOptions) -> Result<(ExitStatus, Tally)> {
-    let mut command = cargo(root);
-    command.args(["test", "--workspace", "--no-fail-fast"]);
-    if options.long {
-        command.env("PROPTEST_CASES", "4096");
-    }
-    if options.long || !options.arguments.is_empty() {
-        command.arg("--");
-    }
-    if options.long {
-        command.arg("--include-ignored");
-    }
-    command.args(&options.arguments);
-    eprintln!("$ {}", line(&command));
-    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
-    let mut tally = Tally::default();
-    if let Some(stdout) = child.stdout.take() {
-        for text in BufReader::new(stdout).split(b'\n') {
-            let text = text.context("cannot read what cargo test prints")?;
-            let text = String::from_utf8_lossy(&text);
-            println!("{text}");
-            tally.read(&text);
+/// Runs all test programs, those that wait for the cluster beside the others: they hardly compute.
+/// Then the examples of the documentation.
+fn run_tests(root: &Path, options: &TestOptions) -> Result<Tally> {
+    let (of_cluster, others): (Vec<_>, Vec<_>) =
+        programs(root)?.into_iter().partition(Program::needs_cluster);
+    let tally = Mutex::new(Tally::default());
+    let run_all = |programs: &[Program]| -> Result<()> {
+        for program in programs {
+            let (passed, said) = program.run(options)?;
+            // One at a time: what a program says stays together.
+            let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+            println!("\n{}\n{said}", program.title);
+            said.lines().for_each(|line| tally.read(line));
+            if !passed {
+                tally.failed_programs.push(program.title.clone());
+            }
         }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let beside = scope.spawn(|| run_all(&of_cluster));
+        let done = run_all(&others);
+        let beside = beside.join().unwrap_or_else(|_| bail!("the tests of the cluster broke off"));
+        done.and(beside)
+    })?;
+    run(cargo(root).args(["test", "--workspace", "--doc", "--quiet"]))?;
+    Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// A test program that was built.
+#[derive(Debug)]
+struct Program {
+    /// Package and target.
+    title: String,
+    executable: PathBuf,
+    /// Of its package; tests run there.
+    directory: PathBuf,
+}
+
+impl Program {
+    /// From what cargo says of something that it has built.
+    fn from_message(message: &Value) -> Option<Self> {
+        let executable = message["executable"].as_str()?;
+        let directory = Path::new(message["manifest_path"].as_str()?).parent()?;
+        let target = message["target"]["name"].as_str()?;
+        let kind = message["target"]["kind"][0].as_str()?;
+        let is_test = message["profile"]["test"].as_bool()?;
+        let package = directory.file_name()?.to_str()?;
+        is_test.then(|| Self {
+            title: format!("{package}: {kind} {target}"),
+            executable: executable.into(),
+            directory: directory.to_owned(),
+        })
     }
-    let status = child.wait().context("cannot wait for cargo test")?;
-    Ok((status, tally))
+
+    fn needs_cluster(&self) -> bool {
+        ["controller: test scenarios", "controller: test trouble"].contains(&self.title.as_str())
+    }
+
+    /// Runs it; whether all passed, and what was said.
+    fn run(&self, options: &TestOptions) -> Result<(bool, String)> {
+        let mut command = Command::new(&self.executable);
+        command.current_dir(&self.directory).env("CARGO_MANIFEST_DIR", &self.directory);
+        if options.long {
+            command.arg("--include-ignored").env("PROPTEST_CASES", "4096");
+        }
+        command.args(&options.arguments);
+        eprintln!("running {}", self.title);
+        let output = command
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("cannot start {}", self.executable.display()))?;
+        let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            said.push_str(&String::from_utf8_lossy(&output.stderr));
+            said.push_str(&format!("{}: {}\n", self.title, output.status));
+        }
+        Ok((output.status.success(), said))
+    }
+}
+
+/// Every test program of the workspace, built.
+fn programs(root: &Path) -> Result<Vec<Program>> {
+    let mut command = cargo(root);
+    command.args(["test", "--workspace", "--no-run"]);
+    let messages = output(command.arg("--message-format=json-render-diagnostics"))?;
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    Ok(messages.filter_map(|message| Program::from_message(&message)).collect())
 }
 
 /// The counts of all test programs of a run.
@@ -84,6 +148,8 @@ struct Tally {
     failed: u64,
     ignored: u64,
     failures: Vec<String>,
+    /// Programs in which not all tests passed, or that broke off.
+    failed_programs: Vec<String>,
 }
 
 impl Tally {
@@ -128,7 +194,32 @@ mod tests {
         }
         assert_eq!(
             tally,
-            Tally { passed: 17, failed: 1, ignored: 2, failures: vec!["a::c".to_owned()] }
+            Tally {
+                passed: 17,
+                failed: 1,
+                ignored: 2,
+                failures: vec!["a::c".to_owned()],
+                failed_programs: Vec::new(),
+            }
         );
+    }
+
+    #[test]
+    fn what_cargo_built_as_a_test_is_a_program() {
+        let built = |test: bool, name: &str| {
+            serde_json::json!({
+                "executable": "/target/debug/deps/it",
+                "manifest_path": "/repository/crates/controller/Cargo.toml",
+                "target": {"name": name, "kind": ["test"]},
+                "profile": {"test": test},
+            })
+        };
+        assert!(Program::from_message(&built(false, "trouble")).is_none());
+        let program = Program::from_message(&built(true, "trouble")).unwrap();
+        assert_eq!(program.title, "controller: test trouble");
+        assert_eq!(program.directory, Path::new("/repository/crates/controller"));
+        assert!(program.needs_cluster());
+        assert!(!Program::from_message(&built(true, "tidy")).unwrap().needs_cluster());
+        assert!(Program::from_message(&serde_json::json!({"reason": "build-finished"})).is_none());
     }
 }

@@ -25,6 +25,9 @@ pub async fn run(
     let access = Access::new(&context.environment)?;
     let wanted = wanted(destination)?;
     let root = Root::open(&task.data)?;
+    if destination.delete {
+        access.outside_of(&task.data)?;
+    }
     let me = Holder::current(&destination.replication);
     let mut said = ResticReport { deleting: destination.delete, ..ResticReport::default() };
     let location = || access.store.location().to_owned();

@@ -45,6 +45,12 @@ pub enum Error {
         /// What is not.
         lacks: &'static str,
     },
+    /// A backup would be backed up itself, a restore would delete what it restores from.
+    #[error("the repository {path} is inside the volume itself", path = .path.display())]
+    RepositoryInVolume {
+        /// Where it is.
+        path: std::path::PathBuf,
+    },
     /// A restore that must find a repository found none.
     #[error("there is no repository at {location}")]
     RepositoryMissing {
@@ -119,6 +125,7 @@ impl Classified for Error {
             | Self::RepositoryMissing { .. }
             | Self::NothingEligible { .. }
             | Self::AmbiguousSnapshot { .. }
+            | Self::RepositoryInVolume { .. }
             | Self::SnapshotTime { .. } => Retry::Permanent,
         }
     }
@@ -131,6 +138,7 @@ impl Classified for Error {
             Self::Torso { .. } => "nothing was changed; if this is a repository, restore what it lacks from another copy".to_owned(),
             Self::RepositoryMissing { .. } => "is RESTIC_REPOSITORY right?".to_owned(),
             Self::NothingEligible { .. } => "`restic snapshots` lists what there is".to_owned(),
+            Self::RepositoryInVolume { .. } => "put it into another volume, or onto a server".to_owned(),
             Self::AmbiguousSnapshot { .. } => "give more of the ID".to_owned(),
             Self::Locked { .. } => "it is tried again; a lock whose holder is gone is removed half an hour after its last sign of life, or at once by restic unlock --remove-all".to_owned(),
             Self::LockLost { .. } | Self::Interrupted => "what was uploaded is kept; the next sync goes on from there".to_owned(),

@@ -26,6 +26,7 @@ pub async fn run(task: &Task, source: &ResticSource, context: &Context) -> Resul
     let access = Access::new(&context.environment)?;
     let policy = Policy::parse(&source.forget)?;
     let root = Root::open(&task.data)?;
+    access.outside_of(&task.data)?;
     let me = Holder::current(&source.replication);
     let mut said = ResticReport::default();
 
