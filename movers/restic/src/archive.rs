@@ -18,7 +18,6 @@ mod entry;
 mod file;
 mod pending;
 mod saver;
-mod uploads;
 mod walk;
 mod workers;
 

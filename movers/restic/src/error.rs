@@ -85,6 +85,12 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The repository lacks something, or could not be read to its end.
+    #[error("the repository is not pruned, and nothing was changed: {source}")]
+    NotPruned {
+        /// What is wrong.
+        source: format::Error,
+    },
     /// Somebody else works in the repository.
     #[error("the repository is locked {by}")]
     Locked {
@@ -112,7 +118,7 @@ impl Classified for Error {
     fn retry(&self) -> Retry {
         match self {
             Self::Mover(error) => error.retry(),
-            Self::Repository(error) => error.retry(),
+            Self::Repository(error) | Self::NotPruned { source: error } => error.retry(),
             Self::IgnoreHangup { .. }
             | Self::Locked { .. }
             | Self::LockLost { .. }
@@ -133,7 +139,7 @@ impl Classified for Error {
     fn hint(&self) -> String {
         match self {
             Self::Mover(error) => error.hint(),
-            Self::Repository(error) => error.hint(),
+            Self::Repository(error) | Self::NotPruned { source: error } => error.hint(),
             Self::WrongPassword { .. } => "is RESTIC_PASSWORD of the repository's Secret the one it was made with?".to_owned(),
             Self::Torso { .. } => "nothing was changed; if this is a repository, restore what it lacks from another copy".to_owned(),
             Self::RepositoryMissing { .. } => "is RESTIC_REPOSITORY right?".to_owned(),

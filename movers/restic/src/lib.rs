@@ -11,11 +11,13 @@ pub mod format;
 pub mod key_file;
 pub mod lock;
 pub mod polynomial;
+pub mod prune;
 pub mod repository;
 pub mod restore;
 pub mod retain;
 pub mod select;
 pub mod source;
+mod uploads;
 
 pub use error::Error;
 

@@ -300,6 +300,7 @@ impl Locks {
 #[derive(Debug)]
 pub struct Lock {
     locks: Locks,
+    mode: Mode,
     name: Arc<tokio::sync::Mutex<String>>,
     lost: Arc<AtomicBool>,
     refresher: JoinHandle<()>,
@@ -316,7 +317,19 @@ impl Lock {
             theirs.store(true, Ordering::SeqCst);
             shutdown.request();
         });
-        Self { locks, name, lost, refresher }
+        Self { locks, mode, name, lost, refresher }
+    }
+
+    /// Makes sure, by refreshing it, that it is still held.
+    pub async fn confirm(&self) -> Result<(), Error> {
+        let mut name = self.name.lock().await;
+        let held =
+            !self.lost.load(Ordering::SeqCst) && refresh(&self.locks, self.mode, &mut name).await?;
+        if !held {
+            self.lost.store(true, Ordering::SeqCst);
+            return Err(lost());
+        }
+        Ok(())
     }
 
     /// Gives the lock back. An error if it was lost: then others may have changed the repository.
@@ -325,12 +338,13 @@ impl Lock {
         let name = self.name.lock().await;
         self.refresher.abort();
         self.locks.store.delete(&name).await?;
-        if self.lost.load(Ordering::SeqCst) {
-            let why = "somebody removed it, or the store could not be written for too long";
-            return Err(Error::LockLost { why: why.to_owned() });
-        }
-        Ok(())
+        if self.lost.load(Ordering::SeqCst) { Err(lost()) } else { Ok(()) }
     }
+}
+
+fn lost() -> Error {
+    let why = "somebody removed it, or the store could not be written for too long";
+    Error::LockLost { why: why.to_owned() }
 }
 
 /// Refreshes until the lock is lost, and says why it is.
@@ -462,5 +476,12 @@ mod tests {
         assert_eq!(me.all().await.unwrap().len(), 1);
         store.delete(&name).await.unwrap();
         assert!(!refresh(&me, Mode::Shared, &mut name).await.unwrap());
+
+        let held = take(&me, Mode::Exclusive).await.unwrap();
+        held.confirm().await.unwrap();
+        assert_eq!(me.all().await.unwrap().len(), 1);
+        store.delete(&held.name.lock().await).await.unwrap();
+        assert!(matches!(held.confirm().await, Err(Error::LockLost { .. })));
+        assert!(matches!(held.release().await, Err(Error::LockLost { .. })));
     }
 }

@@ -147,13 +147,27 @@ impl Repository {
         Locks::new(self.store.clone(), self.files.clone(), holder)
     }
 
-    /// Every snapshot, in no order. One that was forgotten meanwhile is left out.
-    pub async fn snapshots(&self) -> Result<Vec<(Id, Snapshot)>, Error> {
+    /// The root of every snapshot. Under an exclusive lock: one that is not there any more is an
+    /// error.
+    pub async fn roots(&self) -> Result<Vec<Id>, Error> {
+        futures::stream::iter(self.list_snapshots().await?)
+            .map(|id| async move { Ok(self.files.load_snapshot(id).await?.tree) })
+            .buffer_unordered(SNAPSHOT_READS)
+            .try_collect()
+            .await
+    }
+
+    async fn list_snapshots(&self) -> Result<Vec<Id>, Error> {
         let names: Vec<String> =
             self.store.list("snapshots/").map_ok(|entry| entry.key).try_collect().await?;
         let ids = names.iter().filter_map(|name| {
             Id::from_hex(name.rsplit('/').next().unwrap_or_default().as_bytes())
         });
+        Ok(ids.collect())
+    }
+
+    /// Every snapshot, in no order. One that was forgotten meanwhile is left out.
+    pub async fn snapshots(&self) -> Result<Vec<(Id, Snapshot)>, Error> {
         let read = |id: Id| async move {
             match self.files.load_snapshot(id).await {
                 Ok(snapshot) => Ok(Some((id, snapshot))),
@@ -161,7 +175,7 @@ impl Repository {
                 Err(error) => Err(Error::from(error)),
             }
         };
-        futures::stream::iter(ids)
+        futures::stream::iter(self.list_snapshots().await?)
             .map(read)
             .buffer_unordered(SNAPSHOT_READS)
             .try_filter_map(|found| async move { Ok(found) })

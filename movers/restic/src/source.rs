@@ -1,4 +1,4 @@
-//! The whole source side: unlock if asked to, back up, forget.
+//! The whole source side: unlock if asked to, back up, forget, prune if asked to.
 
 use std::time::Duration;
 
@@ -11,15 +11,16 @@ use crate::archive::{ArchiveOptions, archive};
 use crate::config::Access;
 use crate::error::Error;
 use crate::format::{self, Id, Snapshot};
-use crate::lock::{Holder, Locks, Mode};
+use crate::lock::{Holder, Lock, Locks, Mode};
+use crate::prune::{PruneOptions, prune};
 use crate::repository::{Opened, Repository};
 use crate::retain::{Policy, Taken};
 use crate::select::{Wanted, select};
 
 /// How long a backup waits for somebody who prunes.
 pub(crate) const WAIT: Duration = Duration::from_secs(5 * 60);
-/// How long forgetting waits for somebody who backs up; the next sync makes good for it.
-const WAIT_TO_FORGET: Duration = Duration::from_secs(60);
+/// How long forgetting and pruning wait for somebody who backs up; the next sync makes good for it.
+const WAIT_TO_REMOVE: Duration = Duration::from_secs(60);
 
 /// Backs up the volume.
 pub async fn run(task: &Task, source: &ResticSource, context: &Context) -> Result<Report, Error> {
@@ -50,7 +51,7 @@ pub async fn run(task: &Task, source: &ResticSource, context: &Context) -> Resul
     back_up(&repository, &locks, root, source, context, &mut said).await?;
     // What could not be read is only in the snapshots before this one.
     if context.monitor.is_complete() {
-        forget(&repository, &locks, source, policy, context, &mut said).await?;
+        remove(&repository, &locks, source, policy, context, &mut said).await?;
     }
     Ok(report(context, said))
 }
@@ -99,14 +100,13 @@ async fn archive_volume(
     let parent = select(&snapshots, &wanted)?.cloned();
     let files = repository.files().clone();
     let index = files.load_index().await?;
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let options = ArchiveOptions {
         host: source.host.clone(),
         paths: vec![source.path.clone()],
         tags: source.tags.clone(),
         time,
         pack_size: ArchiveOptions::PACK_SIZE,
-        threads,
+        threads: threads(),
         uploads: 4,
     };
     let (monitor, shutdown, runtime) =
@@ -120,8 +120,13 @@ async fn archive_volume(
     Ok((archived.id, archived.snapshot))
 }
 
-/// Forgets what this source need not keep: snapshots of its own host and path, and of no other.
-async fn forget(
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Forgets what this source need not keep, which is snapshots of its own host and path and no other,
+/// and prunes what no snapshot of anybody needs.
+async fn remove(
     repository: &Repository,
     locks: &Locks,
     source: &ResticSource,
@@ -130,10 +135,11 @@ async fn forget(
     said: &mut ResticReport,
 ) -> Result<(), Error> {
     let superfluous = superfluous(&repository.snapshots().await?, source, policy)?;
-    if superfluous.is_empty() {
+    if superfluous.is_empty() && !source.prune {
         return Ok(());
     }
-    let lock = match locks.take(Mode::Exclusive, WAIT_TO_FORGET, &context.shutdown).await {
+    context.monitor.phase(Phase::Deleting);
+    let lock = match locks.take(Mode::Exclusive, WAIT_TO_REMOVE, &context.shutdown).await {
         Ok(lock) => lock,
         Err(Error::Locked { by }) => {
             said.postponed = by;
@@ -141,10 +147,31 @@ async fn forget(
         }
         Err(error) => return Err(error),
     };
-    let forgotten = repository.forget(&superfluous).await;
+    let removed = forget_and_prune(repository, &lock, &superfluous, source, context).await;
     lock.release().await?;
-    forgotten?;
+    removed?;
     said.forgotten = u32::try_from(superfluous.len()).unwrap_or(u32::MAX);
+    said.pruned = source.prune;
+    Ok(())
+}
+
+async fn forget_and_prune(
+    repository: &Repository,
+    lock: &Lock,
+    superfluous: &[Id],
+    source: &ResticSource,
+    context: &Context,
+) -> Result<(), Error> {
+    repository.forget(superfluous).await?;
+    if source.prune {
+        let options = PruneOptions {
+            pack_size: ArchiveOptions::PACK_SIZE,
+            threads: threads(),
+            reads: 8,
+            uploads: 4,
+        };
+        prune(repository, lock, &options, &context.shutdown).await?;
+    }
     Ok(())
 }
 

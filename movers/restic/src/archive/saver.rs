@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 
 use super::ArchiveOptions;
-use super::uploads::Uploads;
 use crate::format::pack::PackBuilder;
 use crate::format::{BlobKind, Encoder, Error, Id, Index, RepositoryFiles};
+use crate::uploads::Uploads;
 
 const SHARDS: usize = 16;
 

@@ -1,5 +1,6 @@
 //! `RepositoryFiles`: the files of an open repository, read and written whole.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -53,18 +54,26 @@ impl RepositoryFiles {
 
     /// Reads all index files.
     pub async fn load_index(&self) -> Result<Index, Error> {
-        let names: Vec<String> =
-            self.store.list("index/").map_ok(|entry| entry.key).try_collect().await?;
+        self.load_index_files(&self.list_index_files().await?).await
+    }
+
+    /// The names of all index files.
+    pub async fn list_index_files(&self) -> Result<Vec<String>, Error> {
+        Ok(self.store.list("index/").map_ok(|entry| entry.key).try_collect().await?)
+    }
+
+    /// Reads these index files.
+    pub async fn load_index_files(&self, names: &[String]) -> Result<Index, Error> {
         let mut files = futures::stream::iter(names)
             .map(|name| async move {
-                let sealed = self.store.get(&name, None).await?;
+                let sealed = self.store.get(name, None).await?;
                 Ok::<_, Error>((name, sealed))
             })
             .buffer_unordered(INDEX_READS);
         let mut builder = IndexBuilder::default();
         while let Some((name, sealed)) = files.try_next().await? {
-            let json = decode_file(&self.key, &name, &mut Vec::from(sealed), MAX_INDEX_FILE)?;
-            builder.add_file(&name, &json)?;
+            let json = decode_file(&self.key, name, &mut Vec::from(sealed), MAX_INDEX_FILE)?;
+            builder.add_file(name, &json)?;
         }
         Ok(builder.finish())
     }
@@ -75,6 +84,31 @@ impl RepositoryFiles {
         let mut sealed = Vec::from(self.store.get(&name, None).await?);
         let json = decode_file(&self.key, &name, &mut sealed, MAX_SNAPSHOT_FILE)?;
         serde_json::from_slice(&json).map_err(|error| Error::damaged(name, error.to_string()))
+    }
+
+    /// Every pack and its length, in bytes. What lies among packs and is none is left out.
+    pub async fn list_packs(&self) -> Result<HashMap<Id, u64>, Error> {
+        let mut packs = HashMap::new();
+        let mut entries = self.store.list("data/");
+        while let Some(entry) = entries.try_next().await? {
+            let name = entry.key.rsplit('/').next().unwrap_or_default();
+            if let Some(id) = Id::from_hex(name.as_bytes())
+                && entry.key == pack_key(id)
+            {
+                packs.insert(id, entry.size);
+            }
+        }
+        Ok(packs)
+    }
+
+    /// Removes a pack.
+    pub async fn delete_pack(&self, id: Id) -> Result<(), Error> {
+        Ok(self.store.delete(&pack_key(id)).await?)
+    }
+
+    /// Removes an index file.
+    pub async fn delete_index_file(&self, name: &str) -> Result<(), Error> {
+        Ok(self.store.delete(name).await?)
     }
 
     /// Reads a range of a pack, in bytes.

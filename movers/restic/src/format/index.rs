@@ -1,5 +1,7 @@
 //! The index: where every blob lies. Index files are read into a table of 48 bytes a blob.
 
+use std::ops::Range;
+
 use serde::Deserialize;
 
 use super::blob::BlobKind;
@@ -42,7 +44,8 @@ struct Entry {
     raw_length: u32,
 }
 
-/// All blobs of one kind: sorted by name, and for the first 16 bits of a name where they begin.
+/// All blobs of one kind: sorted by name and pack, and for the first 16 bits of a name where they
+/// begin.
 #[derive(Debug, Default)]
 struct Table {
     entries: Vec<Entry>,
@@ -56,8 +59,10 @@ fn bucket(id: &Id) -> usize {
 
 impl Table {
     fn sort(&mut self) {
-        self.entries.sort_unstable_by_key(|entry| entry.id);
-        self.entries.dedup_by_key(|entry| entry.id);
+        let place = |entry: &Entry| (entry.id, entry.pack, entry.offset);
+        self.entries.sort_unstable_by_key(place);
+        // Two index files may list the same pack.
+        self.entries.dedup_by_key(|entry| place(entry));
         self.starts = vec![0; (1 << 16) + 1];
         for entry in &self.entries {
             if let Some(count) = self.starts.get_mut(bucket(&entry.id) + 1) {
@@ -71,17 +76,31 @@ impl Table {
         }
     }
 
-    fn find(&self, id: &Id) -> Option<&Entry> {
+    /// Where the first copy of a blob stands in the table.
+    fn position(&self, id: &Id) -> Option<usize> {
         let at = bucket(id);
         let (from, to) = (*self.starts.get(at)? as usize, *self.starts.get(at + 1)? as usize);
-        let bucket = self.entries.get(from..to)?;
-        bucket.get(bucket.binary_search_by_key(id, |entry| entry.id).ok()?)
+        let position = from + self.entries.get(from..to)?.partition_point(|entry| entry.id < *id);
+        (self.entries.get(position)?.id == *id).then_some(position)
+    }
+
+    /// The copies of each blob.
+    fn copies(&self) -> impl Iterator<Item = &[Entry]> {
+        self.entries.chunk_by(|one, next| one.id == next.id)
+    }
+
+    fn find(&self, id: &Id) -> Option<&Entry> {
+        self.entries.get(self.position(id)?)
     }
 }
 
 /// Where every blob of a repository lies.
+///
+/// A blob may lie in several packs. Each copy has a number; those of one blob follow each other,
+/// and the first is the one that is found.
 #[derive(Debug, Default)]
 pub struct Index {
+    /// Sorted.
     packs: Vec<Id>,
     /// Where the last blob of each pack ends.
     pack_ends: Vec<u32>,
@@ -120,7 +139,40 @@ impl Index {
         self.pack_ends.get(pack_number as usize).copied().unwrap_or_default()
     }
 
-    /// How many blobs it knows.
+    /// The number of a blob's first copy; `None` if it is in no pack.
+    pub fn number(&self, kind: BlobKind, id: &Id) -> Option<usize> {
+        match kind {
+            BlobKind::Data => self.data.position(id),
+            BlobKind::Tree => self.trees.position(id).map(|at| self.data.entries.len() + at),
+        }
+    }
+
+    /// The copy of this number, and the number of its pack.
+    pub fn copy(&self, number: usize) -> Option<(u32, PackedBlob)> {
+        let (kind, entry) = match number.checked_sub(self.data.entries.len()) {
+            None => (BlobKind::Data, self.data.entries.get(number)?),
+            Some(at) => (BlobKind::Tree, self.trees.entries.get(at)?),
+        };
+        let Entry { id, pack, offset, length, raw_length } = *entry;
+        Some((pack, PackedBlob { kind, id, offset, length, raw_length }))
+    }
+
+    /// Every blob, as the numbers of its copies.
+    pub fn blobs(&self) -> impl Iterator<Item = Range<usize>> {
+        let mut end = 0;
+        self.data.copies().chain(self.trees.copies()).map(move |copies| {
+            let start = end;
+            end += copies.len();
+            start..end
+        })
+    }
+
+    /// The packs, each at its number.
+    pub fn packs(&self) -> &[Id] {
+        &self.packs
+    }
+
+    /// How many copies of blobs it knows.
     pub fn len(&self) -> usize {
         self.data.entries.len() + self.trees.entries.len()
     }
@@ -238,11 +290,42 @@ impl IndexBuilder {
 
     /// The whole index.
     pub fn finish(mut self) -> Index {
+        self.number_packs();
         self.index.data.sort();
         self.index.trees.sort();
         self.index
     }
+
+    /// Gives every pack one number, also one that was added several times.
+    fn number_packs(&mut self) {
+        let Index { packs, pack_ends, data, trees } = &mut self.index;
+        let mut sorted: Vec<(Id, u32, usize)> = (packs.iter().zip(&*pack_ends).enumerate())
+            .map(|(number, (id, end))| (*id, *end, number))
+            .collect();
+        sorted.sort_unstable();
+        packs.clear();
+        pack_ends.clear();
+        let mut numbers = vec![0; sorted.len()];
+        for (id, end, number) in sorted {
+            if packs.last() == Some(&id) {
+                // The greatest end comes last.
+                pack_ends.pop();
+            } else {
+                packs.push(id);
+            }
+            pack_ends.push(end);
+            if let Some(new) = numbers.get_mut(number) {
+                *new = packs.len() as u32 - 1;
+            }
+        }
+        for entry in data.entries.iter_mut().chain(&mut trees.entries) {
+            entry.pack = numbers.get(entry.pack as usize).copied().unwrap_or_default();
+        }
+    }
 }
+
+/// So many blobs are listed in an index file, about; restic's number too.
+pub const INDEX_FILE_BLOBS: usize = 50_000;
 
 /// The content of an index file about these packs.
 pub fn build_index_file(packs: &[(Id, Vec<PackedBlob>)]) -> Vec<u8> {
@@ -308,6 +391,40 @@ mod tests {
         }
         assert!(!index.contains(BlobKind::Data, &blobs[0].id));
         assert!(index.find(BlobKind::Data, &Id::of(b"none")).is_none());
+    }
+
+    #[test]
+    fn every_copy_of_a_blob_has_a_number_and_the_same_pack_listed_twice_is_one() {
+        let blob = |content: &[u8], kind, offset| PackedBlob {
+            kind,
+            id: Id::of(content),
+            offset,
+            length: 100,
+            raw_length: 0,
+        };
+        let (data, tree) = (BlobKind::Data, BlobKind::Tree);
+        let mut builder = IndexBuilder::default();
+        for _ in 0..2 {
+            let blobs = [blob(b"a", data, 0), blob(b"b", data, 100), blob(b"t", tree, 200)];
+            builder.add_blobs(Id::of(b"p"), &blobs).unwrap();
+            builder.add_blobs(Id::of(b"q"), &[blob(b"b", data, 0)]).unwrap();
+        }
+        let index = builder.finish();
+        assert_eq!((index.packs().len(), index.len()), (2, 4));
+        let mut seen = 0;
+        for copies in index.blobs() {
+            assert_eq!(copies.start, seen);
+            seen = copies.end;
+            let (_, first) = index.copy(copies.start).unwrap();
+            assert_eq!(index.number(first.kind, &first.id), Some(copies.start));
+            assert_eq!(copies.len(), if first.id == Id::of(b"b") { 2 } else { 1 });
+            let packs: Vec<u32> = copies.map(|copy| index.copy(copy).unwrap().0).collect();
+            assert!(packs.is_sorted());
+        }
+        assert_eq!(seen, 4);
+        assert_eq!((index.copy(4), index.number(tree, &Id::of(b"a"))), (None, None));
+        let p = index.find(tree, &Id::of(b"t")).unwrap();
+        assert_eq!((p.pack, index.pack_end(p.pack_number)), (Id::of(b"p"), 300));
     }
 
     #[test]

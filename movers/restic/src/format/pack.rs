@@ -35,6 +35,17 @@ pub struct PackedBlob {
     pub raw_length: u32,
 }
 
+impl PackedBlob {
+    /// What it takes in a pack with its entry in the header, in bytes.
+    pub const fn space(&self) -> u64 {
+        let entry = if self.raw_length == 0 { PLAIN_ENTRY } else { COMPRESSED_ENTRY };
+        self.length as u64 + entry as u64
+    }
+}
+
+/// What a pack takes beside its blobs and their entries, in bytes.
+pub const FRAME: u64 = OVERHEAD as u64 + 4;
+
 /// A pack that is being filled, in memory.
 #[derive(Debug, Default)]
 pub struct PackBuilder {
@@ -198,6 +209,8 @@ mod tests {
         let pack = pack();
         assert_eq!(parse(&pack.bytes), Some(pack.blobs.clone()));
         assert_eq!(pack.id, Id::of(&pack.bytes));
+        let space: u64 = pack.blobs.iter().map(PackedBlob::space).sum();
+        assert_eq!(pack.bytes.len() as u64, space + FRAME);
     }
 
     #[test]

@@ -7,15 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::format::index::build_index_file;
+use crate::format::index::{INDEX_FILE_BLOBS, build_index_file};
 use crate::format::pack::{FinishedPack, PackedBlob};
 use crate::format::{Error, Id, RepositoryFiles};
 
-/// An index file is written at so many blobs; restic's number too.
-const INDEX_BLOBS: usize = 50_000;
-
 #[derive(Debug)]
-pub(super) struct Uploads {
+pub(crate) struct Uploads {
     files: Arc<RepositoryFiles>,
     runtime: Handle,
     permits: Arc<Semaphore>,
@@ -52,7 +49,7 @@ impl State {
 }
 
 impl Uploads {
-    pub(super) fn new(files: &Arc<RepositoryFiles>, count: u32, runtime: &Handle) -> Self {
+    pub(crate) fn new(files: &Arc<RepositoryFiles>, count: u32, runtime: &Handle) -> Self {
         let count = count.max(1);
         Self {
             files: files.clone(),
@@ -64,12 +61,12 @@ impl Uploads {
     }
 
     /// Whether one has failed: nothing more is worth while.
-    pub(super) fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.state.has_failed.load(Ordering::Acquire)
     }
 
     /// Writes a pack, once there is a place for it.
-    pub(super) fn submit(&self, pack: FinishedPack) -> Result<(), Error> {
+    pub(crate) fn submit(&self, pack: FinishedPack) -> Result<(), Error> {
         let permit = self
             .runtime
             .block_on(self.permits.clone().acquire_owned())
@@ -85,7 +82,7 @@ impl Uploads {
     }
 
     /// Waits for all and writes the last index file.
-    pub(super) fn finish(&self) -> Result<(), Error> {
+    pub(crate) fn finish(&self) -> Result<(), Error> {
         let all = self.runtime.block_on(self.permits.acquire_many(self.count));
         drop(all.map_err(|_| Error::Stopped)?);
         let failed = self.state.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -105,7 +102,7 @@ async fn upload(files: &RepositoryFiles, state: &State, pack: FinishedPack) -> R
         arrived.blobs += blobs.len();
         arrived.packs.push((id, blobs));
     }
-    if let Some(packs) = state.take(INDEX_BLOBS) {
+    if let Some(packs) = state.take(INDEX_FILE_BLOBS) {
         files.write_index(&build_index_file(&packs)).await?;
     }
     Ok(())
