@@ -86,7 +86,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The repository lacks something, or could not be read to its end.
-    #[error("the repository is not pruned, and nothing was changed: {source}")]
+    #[error("the repository is not pruned, and no data was removed: {source}")]
     NotPruned {
         /// What is wrong.
         source: format::Error,

@@ -245,3 +245,6 @@ fn in_order(index: &Index, wanted: impl Fn(usize, u32) -> bool) -> Vec<usize> {
     numbers.sort_unstable_by_key(place);
     numbers
 }
+
+#[cfg(test)]
+mod tests;

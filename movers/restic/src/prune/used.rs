@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
+use volsync_bucket::Kind as Missing;
 use volsync_mover::{Kind, Shutdown};
 
 use super::bits::Bits;
@@ -109,7 +110,14 @@ impl Walk<'_> {
     /// Marks what a tree names, and appends the trees that nobody has walked.
     fn read(&self, loader: &mut TreeLoader<'_>, id: Id, new: &mut Vec<Id>) -> Result<(), Error> {
         let damaged = |why: String| Error::damaged(format!("tree blob {id}"), why);
-        let mut tree = loader.load(id)?;
+        let mut tree = loader.load(id).map_err(|error| match error {
+            Error::Store(error)
+                if matches!(error.kind(), Missing::NotFound | Missing::OutOfRange) =>
+            {
+                damaged(error.to_string())
+            }
+            other => other,
+        })?;
         while let Some(node) = tree.next_node().map_err(damaged)? {
             for content in &node.content {
                 self.mark(BlobKind::Data, *content)?;
