@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::Deserialize;
 
-use super::blob::BlobKind;
+use super::blob::{BlobKind, sealed_length};
 use super::error::Error;
 use super::id::Id;
 use super::pack::PackedBlob;
@@ -28,7 +28,7 @@ impl Location {
     /// The length of the blob's content, in bytes.
     pub const fn content_length(&self) -> u32 {
         if self.raw_length == 0 {
-            self.length.saturating_sub(super::blob::sealed_length(0) as u32)
+            self.length.saturating_sub(sealed_length(0) as u32)
         } else {
             self.raw_length
         }
@@ -233,7 +233,8 @@ impl IndexBuilder {
                     return Err(Error::damaged(what, "a blob ends beyond 4 GiB"));
                 }
                 // Compression may add a little, and never much.
-                if blob.length > kind.limit().saturating_add(1 << 20) {
+                let possible = sealed_length(0) as u32..=kind.limit().saturating_add(1 << 20);
+                if !possible.contains(&blob.length) {
                     let why = format!("blob {} is to have {} bytes", blob.id, blob.length);
                     return Err(Error::damaged(what, why));
                 }
@@ -431,6 +432,21 @@ mod tests {
     fn an_empty_index_finds_nothing() {
         assert!(!Index::default().contains(BlobKind::Data, &Id::of(b"a")));
         assert!(!IndexBuilder::default().finish().contains(BlobKind::Data, &Id::of(b"a")));
+    }
+
+    #[test]
+    fn a_blob_of_a_length_that_none_has_is_refused() {
+        for (length, fine) in [(0, false), (31, false), (32, true), (u32::MAX, false)] {
+            let blob = PackedBlob {
+                kind: BlobKind::Data,
+                id: Id::of(b"a"),
+                offset: 0,
+                length,
+                raw_length: 0,
+            };
+            let json = build_index_file(&[(Id::of(b"p"), vec![blob])]);
+            assert_eq!(IndexBuilder::default().add_file("i", &json).is_ok(), fine, "{length}");
+        }
     }
 
     #[test]
