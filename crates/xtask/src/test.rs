@@ -138,7 +138,12 @@ fn programs(root: &Path) -> Result<Vec<Program>> {
     command.args(["test", "--workspace", "--no-run"]);
     let messages = output(command.arg("--message-format=json-render-diagnostics"))?;
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    Ok(messages.filter_map(|message| Program::from_message(&message)).collect())
+    let mut programs: Vec<_> =
+        messages.filter_map(|message| Program::from_message(&message)).collect();
+    // Cargo names them as they are built. The scenarios come before the outages, after which a cluster
+    // takes its time for a while.
+    programs.sort_by(|a, b| a.title.cmp(&b.title));
+    Ok(programs)
 }
 
 /// The counts of all test programs of a run.
