@@ -28,6 +28,21 @@ pub enum Kind {
     BlockDevice,
 }
 
+impl Kind {
+    /// Of what `stat` says.
+    pub const fn of(stat: &Stat) -> Self {
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Self::Directory,
+            FileType::Symlink => Self::Symlink,
+            FileType::Fifo => Self::Fifo,
+            FileType::Socket => Self::Socket,
+            FileType::CharacterDevice => Self::CharDevice,
+            FileType::BlockDevice => Self::BlockDevice,
+            FileType::RegularFile | FileType::Unknown => Self::File,
+        }
+    }
+}
+
 /// Seconds since 1970 and nanoseconds within the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time {
@@ -87,17 +102,8 @@ pub enum AttributesWanted {
 impl Metadata {
     /// From what `stat` says.
     pub(crate) fn of(stat: &Stat, xattrs: Vec<Xattr>) -> Self {
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => Kind::Directory,
-            FileType::Symlink => Kind::Symlink,
-            FileType::Fifo => Kind::Fifo,
-            FileType::Socket => Kind::Socket,
-            FileType::CharacterDevice => Kind::CharDevice,
-            FileType::BlockDevice => Kind::BlockDevice,
-            FileType::RegularFile | FileType::Unknown => Kind::File,
-        };
         Self {
-            kind,
+            kind: Kind::of(stat),
             mode: stat.st_mode & 0o7777,
             uid: stat.st_uid,
             gid: stat.st_gid,

@@ -36,13 +36,14 @@ struct Xtask {
 pub(crate) enum Verb {
     /// Install what this machine lacks, through the system's package manager
     Setup(SetupOptions),
-    /// Replicate real directories, verify the result independently, show what moved and how fast
+    /// Replicate real directories, or back them up and restore them; verify the result independently,
+    /// show what moved and how fast
     Demo(DemoOptions),
     /// Build everything and run every test
     Test(TestOptions),
     /// Measure a mover against the real tool, or the operator in a cluster
     Bench(BenchOptions),
-    /// Build container images of this checkout, all unless named: mover-rsync
+    /// Build container images of this checkout, all unless named: controller, mover-rsync, mover-restic
     Image(ImageOptions),
     /// Start, stop or look at the project's own one-node Kubernetes
     Cluster(ClusterOptions),

@@ -1,5 +1,5 @@
-//! Replicates real directories from one command: a first sync, a change, a delta sync, verified by
-//! a real rsync each time.
+//! Real directories from one command: a first sync, a change, a delta sync, verified by a real rsync
+//! each time. Here they are replicated; in `backup` they are backed up and restored.
 
 mod backup;
 mod gather;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::Stat;
 use volsync_mover::{Attribute, Kind, Monitor, RelPath, Time, Xattr};
 
 use crate::format::Node;
@@ -65,19 +65,6 @@ pub(super) fn recordable(
     xattrs
 }
 
-/// What sort of thing an entry is.
-pub(super) const fn kind_of(stat: &Stat) -> Kind {
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => Kind::Directory,
-        FileType::Symlink => Kind::Symlink,
-        FileType::Fifo => Kind::Fifo,
-        FileType::Socket => Kind::Socket,
-        FileType::CharacterDevice => Kind::CharDevice,
-        FileType::BlockDevice => Kind::BlockDevice,
-        FileType::RegularFile | FileType::Unknown => Kind::File,
-    }
-}
-
 /// Modification and change time.
 pub(super) fn times_of(stat: &Stat) -> (Time, Time) {
     (
@@ -89,7 +76,7 @@ pub(super) fn times_of(stat: &Stat) -> (Time, Time) {
 /// The node of an entry, without what a file holds, where a link points, and what a directory
 /// lists.
 pub(super) fn node_of(name: &[u8], stat: &Stat, xattrs: Vec<Xattr>, users: &UserNames) -> Node {
-    let kind = kind_of(stat);
+    let kind = Kind::of(stat);
     let (mtime, ctime) = times_of(stat);
     Node {
         name: name.to_vec(),

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use volsync_mover::{Dir, Kind, RelPath, Root, Xattr, io_reason};
 
 use super::Shared;
-use super::entry::{is_unchanged, kind_of, node_of, recordable};
+use super::entry::{is_unchanged, node_of, recordable};
 use super::pending::{PendingDir, Trees};
 use super::workers::{Batch, Workers};
 use crate::format::tree::TreeReader;
@@ -203,7 +203,7 @@ impl Walk<'_, '_, '_> {
             return Ok(None);
         }
         let stat = statat(&*frame.dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        match kind_of(&stat) {
+        match Kind::of(&stat) {
             Kind::File => {
                 let unchanged = previous
                     .filter(|previous| is_unchanged(&stat, previous) && self.has_all(previous));

@@ -10,7 +10,7 @@ use rustix::fs::fstat;
 use volsync_mover::{Dir, Kind, RelPath, file_xattrs, io_reason};
 
 use super::Shared;
-use super::entry::{kind_of, node_of, recordable};
+use super::entry::{node_of, recordable};
 use super::file::{Trouble, save_file};
 use super::pending::{PendingDir, Trees};
 use crate::format::{BlobKind, Encoder, Error, Id};
@@ -272,7 +272,7 @@ fn save_entry(
         Err(error) => return Err(Trouble::Read(error)),
     };
     let stat = fstat(&file).map_err(|error| Trouble::Read(error.into()))?;
-    if kind_of(&stat) != Kind::File {
+    if Kind::of(&stat) != Kind::File {
         return Err(Trouble::Read(std::io::Error::other("it is a file no more")));
     }
     let xattrs = file_xattrs(&file).map_err(Trouble::Read)?;

@@ -30,35 +30,44 @@ pub(super) struct Installed {
 impl Installed {
     /// The replica that leads.
     pub(super) fn find(cluster: &Cluster) -> Result<Self> {
+        let nobody =
+            || format!("no replica that runs on this machine holds Lease {NAMESPACE}/{LEASE}");
+        // For a moment after a new version was rolled out, one that is going holds it, or nobody does.
+        cluster.until(60, |cluster| Ok(Self::leader(cluster)?.is_none().then(nobody)))?;
+        Self::leader(cluster)?.with_context(nobody)
+    }
+
+    fn leader(cluster: &Cluster) -> Result<Option<Self>> {
         let get = |what: &str, name: &str| -> Result<Value> {
-            let arguments = ["--namespace", NAMESPACE, "get", what, name, "--output", "json"];
-            Ok(serde_json::from_str(&cluster.run(&arguments, None)?)?)
+            let arguments = ["get", what, name, "--ignore-not-found", "--output", "json"];
+            let found =
+                cluster.run(&[&["--namespace", NAMESPACE][..], &arguments].concat(), None)?;
+            Ok(if found.is_empty() { Value::Null } else { serde_json::from_str(&found)? })
         };
-        let leader = || -> Result<Option<String>> {
-            let holder = get("lease", LEASE)?["spec"]["holderIdentity"].take();
-            Ok(holder.as_str().filter(|holder| !holder.is_empty()).map(str::to_owned))
-        };
-        // Nobody leads for a moment after a new version was rolled out.
-        cluster.until(60, |_| {
-            Ok(leader()?.is_none().then(|| format!("nobody holds Lease {NAMESPACE}/{LEASE}")))
-        })?;
-        let pod = leader()?.with_context(|| format!("nobody holds Lease {NAMESPACE}/{LEASE}"))?;
-        let deployment = get("deployment", "volsync")?;
-        let version = &deployment["metadata"]["labels"]["app.kubernetes.io/version"];
-        let running = get("pod", &pod)?;
-        let container = &running["status"]["containerStatuses"][0];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let pod = text(&get("lease", LEASE)?["spec"]["holderIdentity"]);
+        if pod.is_empty() {
+            return Ok(None);
+        }
+        let running = get("pod", &pod)?;
+        if running["metadata"]["deletionTimestamp"].is_string() {
+            return Ok(None);
+        }
+        let container = &running["status"]["containerStatuses"][0];
         let id = text(&container["containerID"]);
         let id = id.rsplit('/').next().unwrap_or_default();
-        Ok(Self {
-            version: text(version),
+        // Every process would be in a container without a name.
+        let Some(process) = Some(id).filter(|id| !id.is_empty()).and_then(process) else {
+            return Ok(None);
+        };
+        let deployment = get("deployment", "volsync")?;
+        Ok(Some(Self {
+            version: text(&deployment["metadata"]["labels"]["app.kubernetes.io/version"]),
             image: format!("{} ({})", text(&container["image"]), text(&container["imageID"])),
             account: text(&running["spec"]["serviceAccountName"]),
-            process: process(id).with_context(|| {
-                format!("pod {NAMESPACE}/{pod} has no process called {PROGRAM} on this machine")
-            })?,
+            process,
             pod,
-        })
+        }))
     }
 
     /// Where it runs.
