@@ -6,6 +6,7 @@
 mod restic;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -482,17 +483,20 @@ fn a_second_interrupt_ends_movers_that_do_not_want_to_stop() {
     let stubborn = "trap '' TERM; n=0; while [ $n -lt 600 ]; do sleep 0.1; n=$((n+1)); done";
     let machine =
         Machine::with_mover(&format!("{DESTINATION}---\n{SOURCE}"), &format!("{PEERS}{stubborn}"));
-    let runner = machine.command("run", &[]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut runner =
+        machine.command("run", &[]).stderr(std::process::Stdio::piped()).spawn().unwrap();
     let pid = wait_for(&machine.path("state/movers/ReplicationSource/default/photos/pid"));
-    let interrupt =
-        || Command::new("kill").args(["-INT", &runner.id().to_string()]).status().unwrap();
+    let number = runner.id().to_string();
+    let interrupt = || Command::new("kill").args(["-INT", &number]).status().unwrap();
     interrupt();
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    // The second one counts as a second one only when the first has been noticed.
+    let mut lines = BufReader::new(runner.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("note: stopping")));
     interrupt();
     let since = std::time::Instant::now();
-    let said = Said::from(runner.wait_with_output().unwrap());
+    let code = runner.wait().unwrap().code();
     assert!(since.elapsed().as_secs() < 5);
-    assert_eq!(said.code, Some(1), "{said:?}");
+    assert_eq!(code, Some(1));
     // It has been killed; the kernel takes a moment to end it.
     let stat = Path::new("/proc").join(pid.split(' ').next().unwrap()).join("stat");
     let ended = || {

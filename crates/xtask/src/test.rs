@@ -30,7 +30,10 @@ pub(crate) fn test(options: &TestOptions) -> Result<()> {
     let tally = tested?;
 
     println!();
-    for name in &tally.failures {
+    for name in &tally.unsteady {
+        println!("unsteady, it passed only when it was run again by itself: {name}");
+    }
+    for name in tally.broken.iter().flat_map(|broken| &broken.tests) {
         println!("failed: {name}");
     }
     println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.ignored);
@@ -42,8 +45,9 @@ pub(crate) fn test(options: &TestOptions) -> Result<()> {
         built.as_secs_f64(),
         start.elapsed().saturating_sub(built).as_secs_f64()
     );
-    if !tally.failed_programs.is_empty() {
-        bail!("not all tests passed: {}", tally.failed_programs.join(", "));
+    if !tally.broken.is_empty() {
+        let titles: Vec<_> = tally.broken.iter().map(|broken| &*broken.program.title).collect();
+        bail!("not all tests passed: {}", titles.join(", "));
     }
     if tally.passed == 0 && options.arguments.is_empty() {
         bail!("no test was run");
@@ -51,21 +55,25 @@ pub(crate) fn test(options: &TestOptions) -> Result<()> {
     Ok(())
 }
 
+/// As many failed tests at most are run a second time: where more fail, something is broken.
+const UNSTEADY: usize = 2;
+
 /// Runs all test programs, those that wait for the cluster beside the others: they hardly compute.
-/// Then the examples of the documentation.
+/// Then, by itself and once, what failed: a test that the machine kept waiting says so, and it is
+/// told as unsteady. Then the examples of the documentation.
 fn run_tests(root: &Path, options: &TestOptions) -> Result<Tally> {
     let (of_cluster, others): (Vec<_>, Vec<_>) =
         programs(root)?.into_iter().partition(Program::needs_cluster);
     let tally = Mutex::new(Tally::default());
     let run_all = |programs: &[Program]| -> Result<()> {
         for program in programs {
-            let (passed, said) = program.run(options)?;
+            let (passed, said) = program.run(options, &options.arguments)?;
             // One at a time: what a program says stays together.
             let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
             println!("\n{}\n{said}", program.title);
-            said.lines().for_each(|line| tally.read(line));
+            tally.read(&said);
             if !passed {
-                tally.failed_programs.push(program.title.clone());
+                tally.broken.push(Broken { program: program.clone(), tests: failures(&said) });
             }
         }
         Ok(())
@@ -76,12 +84,18 @@ fn run_tests(root: &Path, options: &TestOptions) -> Result<Tally> {
         let beside = beside.join().unwrap_or_else(|_| bail!("the tests of the cluster broke off"));
         done.and(beside)
     })?;
+    let mut tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+    tally.try_again(|program, name| {
+        let (passed, said) = program.run(options, &["--exact".to_owned(), name.to_owned()])?;
+        println!("\n{}, again\n{said}", program.title);
+        Ok(passed)
+    })?;
     run(cargo(root).args(["test", "--workspace", "--doc", "--quiet"]))?;
-    Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner))
+    Ok(tally)
 }
 
 /// A test program that was built.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Program {
     /// Package and target.
     title: String,
@@ -111,13 +125,13 @@ impl Program {
     }
 
     /// Runs it; whether all passed, and what was said.
-    fn run(&self, options: &TestOptions) -> Result<(bool, String)> {
+    fn run(&self, options: &TestOptions, arguments: &[String]) -> Result<(bool, String)> {
         let mut command = Command::new(&self.executable);
         command.current_dir(&self.directory).env("CARGO_MANIFEST_DIR", &self.directory);
         if options.long {
             command.arg("--include-ignored").env("PROPTEST_CASES", "4096");
         }
-        command.args(&options.arguments);
+        command.args(arguments);
         eprintln!("running {}", self.title);
         let output = command
             .stdin(Stdio::null())
@@ -146,39 +160,74 @@ fn programs(root: &Path) -> Result<Vec<Program>> {
     Ok(programs)
 }
 
+/// A program in which not all tests passed, or that broke off.
+#[derive(Debug, PartialEq, Eq)]
+struct Broken {
+    program: Program,
+    tests: Vec<String>,
+}
+
+/// The tests that failed, from what their program said.
+fn failures(said: &str) -> Vec<String> {
+    let name = |line: &str| {
+        line.strip_prefix("test ")
+            .and_then(|rest| rest.strip_suffix(" ... FAILED"))
+            .map(str::to_owned)
+    };
+    said.lines().filter_map(name).collect()
+}
+
 /// The counts of all test programs of a run.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
-    passed: u64,
-    failed: u64,
-    ignored: u64,
-    failures: Vec<String>,
-    /// Programs in which not all tests passed, or that broke off.
-    failed_programs: Vec<String>,
+    passed: usize,
+    failed: usize,
+    ignored: usize,
+    broken: Vec<Broken>,
+    /// Tests that passed at their second try.
+    unsteady: Vec<String>,
 }
 
 impl Tally {
-    fn read(&mut self, text: &str) {
-        if let Some(name) =
-            text.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"))
-        {
-            self.failures.push(name.to_owned());
-        }
-        let Some(counts) = text.strip_prefix("test result: ") else {
-            return;
-        };
-        for count in counts.split(['.', ';']) {
-            let mut words = count.split_whitespace();
-            let Some(number) = words.next().and_then(|word| word.parse::<u64>().ok()) else {
-                continue;
-            };
-            match words.next() {
-                Some("passed") => self.passed += number,
-                Some("failed") => self.failed += number,
-                Some("ignored") => self.ignored += number,
-                Some(_) | None => {}
+    fn read(&mut self, said: &str) {
+        for counts in said.lines().filter_map(|line| line.strip_prefix("test result: ")) {
+            for count in counts.split(['.', ';']) {
+                let mut words = count.split_whitespace();
+                let Some(number) = words.next().and_then(|word| word.parse::<usize>().ok()) else {
+                    continue;
+                };
+                match words.next() {
+                    Some("passed") => self.passed += number,
+                    Some("failed") => self.failed += number,
+                    Some("ignored") => self.ignored += number,
+                    Some(_) | None => {}
+                }
             }
         }
+    }
+
+    /// Runs failed tests again by `run`, which tells whether one passed.
+    fn try_again(&mut self, mut run: impl FnMut(&Program, &str) -> Result<bool>) -> Result<()> {
+        if self.failed > UNSTEADY {
+            return Ok(());
+        }
+        for Broken { program, tests } in std::mem::take(&mut self.broken) {
+            let (mut still, names) = (Vec::new(), tests.len());
+            for test in tests {
+                if run(&program, &test)? {
+                    self.failed -= 1;
+                    self.passed += 1;
+                    self.unsteady.push(test);
+                } else {
+                    still.push(test);
+                }
+            }
+            // A program that broke off named no test.
+            if names == 0 || !still.is_empty() {
+                self.broken.push(Broken { program, tests: still });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -186,27 +235,46 @@ impl Tally {
 mod tests {
     use super::*;
 
+    fn program(title: &str) -> Program {
+        Program {
+            title: title.to_owned(),
+            executable: PathBuf::from("/it"),
+            directory: PathBuf::from("/"),
+        }
+    }
+
     #[test]
     fn the_counts_of_every_test_program_are_added_up() {
         let mut tally = Tally::default();
-        for text in [
-            "test a::b ... ok",
-            "test a::c ... FAILED",
-            "test result: FAILED. 12 passed; 1 failed; 2 ignored; 0 measured; 3 filtered out; finished in 0.00s",
+        let said = "test a::b ... ok\ntest a::c ... FAILED\ntest result: FAILED. 12 passed; \
+                    1 failed; 2 ignored; 0 measured; 3 filtered out; finished in 0.00s\n";
+        tally.read(said);
+        tally.read(
             "test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s",
-        ] {
-            tally.read(text);
-        }
-        assert_eq!(
-            tally,
-            Tally {
-                passed: 17,
-                failed: 1,
-                ignored: 2,
-                failures: vec!["a::c".to_owned()],
-                failed_programs: Vec::new(),
-            }
         );
+        assert_eq!(tally, Tally { passed: 17, failed: 1, ignored: 2, ..Tally::default() });
+        assert_eq!(failures(said), ["a::c"]);
+    }
+
+    #[test]
+    fn what_passes_at_its_second_try_is_told_and_what_fails_again_or_broke_off_stays() {
+        let broken = |title, tests: &[&str]| Broken {
+            program: program(title),
+            tests: tests.iter().map(|&test| test.to_owned()).collect(),
+        };
+        let failed = |failed, broken| Tally { passed: 3, failed, broken, ..Tally::default() };
+
+        let mut tally =
+            failed(2, vec![broken("a", &["slow"]), broken("b", &["wrong"]), broken("c", &[])]);
+        tally.try_again(|_, test| Ok(test == "slow")).unwrap();
+        assert_eq!((tally.passed, tally.failed), (4, 1));
+        assert_eq!(tally.unsteady, ["slow"]);
+        assert_eq!(tally.broken, [broken("b", &["wrong"]), broken("c", &[])]);
+
+        let many = || failed(3, vec![broken("a", &["one", "two", "three"])]);
+        let mut tally = many();
+        tally.try_again(|_, _| Ok(true)).unwrap();
+        assert_eq!(tally, many());
     }
 
     #[test]
