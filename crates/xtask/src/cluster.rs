@@ -15,7 +15,7 @@ pub(crate) fn cluster(options: &ClusterOptions) -> Result<()> {
     match options.verb {
         ClusterVerb::Up => {
             setup::setup(vec![Need::Cluster])?;
-            script("build.sh", &["--if-missing"])?;
+            TestCluster::build()?;
             script("up.sh", &[])
         }
         ClusterVerb::Down { purge: true } => script("down.sh", &["--purge"]),
@@ -42,9 +42,14 @@ pub(crate) struct TestCluster {
 }
 
 impl TestCluster {
+    /// Builds its programs, where one is missing or would be another.
+    pub(crate) fn build() -> Result<()> {
+        script("build.sh", &["--if-missing"])
+    }
+
     /// Starts it unless it runs, and installs the operator. What is missing was set up before.
     pub(crate) fn start() -> Result<Self> {
-        script("build.sh", &["--if-missing"])?;
+        Self::build()?;
         let started = script("status.sh", &[]).is_err();
         if started {
             script("up.sh", &[])?;

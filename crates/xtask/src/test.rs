@@ -20,8 +20,15 @@ pub(crate) fn test(options: &TestOptions) -> Result<()> {
     setup::setup(vec![Need::Test, Need::Image, Need::Cluster])?;
     let root = repository::root();
     let start = Instant::now();
-    // The programs under test must lie beside the tests' own executables.
-    run(cargo(&root).args(["build", "--workspace", "--all-targets"]))?;
+    thread::scope(|scope| {
+        // Go waits for one processor where cargo needs two, and the other way round.
+        let cluster = scope.spawn(TestCluster::build);
+        // The programs under test must lie beside the tests' own executables.
+        let built = run(cargo(&root).args(["build", "--workspace", "--all-targets"]));
+        let cluster =
+            cluster.join().unwrap_or_else(|_| bail!("the build of the cluster broke off"));
+        built.and(cluster)
+    })?;
     let cluster = TestCluster::start()?;
     let built = start.elapsed();
     let tested = run_tests(&root, options);
