@@ -25,7 +25,10 @@ pub use self::replication_destination::{
 pub use self::replication_source::{
     ReplicationSource, ReplicationSourceSpec, ReplicationSourceStatus,
 };
-pub use self::restic::{ResticDestination, ResticRetainPolicy, ResticSource, ResticSourceStatus};
+pub use self::restic::{
+    ResticDestination, ResticDestinationStatus, ResticRetainPolicy, ResticSource,
+    ResticSourceStatus, ResticVerify,
+};
 pub use self::rsync::{RsyncDestination, RsyncSource, RsyncStatus};
 pub use self::rsync_tls::{
     RsyncTlsDestination, RsyncTlsDestinationStatus, RsyncTlsSource, RsyncTlsSourceStatus,

@@ -50,6 +50,14 @@ pub const HOST: &str = "VOLSYNC_HOST";
 pub const PATH: &str = "VOLSYNC_PATH";
 /// The tags of a new snapshot, with commas between them.
 pub const TAGS: &str = "VOLSYNC_TAGS";
+/// What is not backed up: patterns of gitignore, one a line.
+pub const EXCLUDE: &str = "VOLSYNC_EXCLUDE";
+/// `1`: what is in directories with a `CACHEDIR.TAG` is not backed up.
+pub const EXCLUDE_CACHES: &str = "VOLSYNC_EXCLUDE_CACHES";
+/// How many percent of a repository's data are read to verify it; unset: it is not verified.
+pub const VERIFY_PERCENT: &str = "VOLSYNC_VERIFY_PERCENT";
+/// Which of these parts, counted from 0 and around.
+pub const VERIFY_ROUND: &str = "VOLSYNC_VERIFY_ROUND";
 /// The snapshot to restore, by its ID or the beginning of it.
 pub const SNAPSHOT: &str = "VOLSYNC_SNAPSHOT";
 /// `1`: a restore that finds no repository, or no eligible snapshot, fails.

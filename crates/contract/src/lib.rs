@@ -20,9 +20,9 @@ pub use event::{Event, Phase, Progress};
 pub use exit::{ExitStatus, Retry};
 pub use report::{
     Counts, MAX_REPORT_BYTES, NotKept, Outcome, Report, ResticReport, RestoreOutcome, Skipped,
-    SkippedItem,
+    SkippedItem, VerifyReport,
 };
 pub use task::{
     DEFAULT_HOST, Direction, Method, ResticDestination, ResticSource, RsyncDestination,
-    RsyncSource, Task, TaskError,
+    RsyncSource, Task, TaskError, Verify,
 };

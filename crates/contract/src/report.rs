@@ -67,11 +67,29 @@ pub struct ResticReport {
     /// sync tries again.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub postponed: String,
+    /// What a verification came to; `None`: there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified: Option<VerifyReport>,
     /// How a restore ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restore: Option<RestoreOutcome>,
     /// Whether what the snapshot does not have was deleted.
     pub deleting: bool,
+}
+
+/// What a verification of a repository came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VerifyReport {
+    /// Packs of data that were read.
+    pub packs_read: u64,
+    /// Bytes that were read of them.
+    pub bytes_read: u64,
+    /// How many things are damaged or missing.
+    pub damaged: u64,
+    /// The first of them; empty when there is none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub first: String,
 }
 
 /// How a restore ended that did not fail.
@@ -84,6 +102,20 @@ pub enum RestoreOutcome {
     NothingEligible,
     /// There was no repository.
     RepositoryMissing,
+}
+
+impl RestoreOutcome {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Restored, Self::NothingEligible, Self::RepositoryMissing];
+
+    /// As status and metrics spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Restored => "Restored",
+            Self::NothingEligible => "NothingEligible",
+            Self::RepositoryMissing => "RepositoryMissing",
+        }
+    }
 }
 
 /// How a mover ended.
@@ -216,6 +248,11 @@ impl Report {
                 restic.postponed.truncate(restic.postponed.floor_char_boundary(200));
                 continue;
             }
+            let verified = report.restic.as_mut().and_then(|said| said.verified.as_mut());
+            if let Some(verified) = verified.filter(|verified| verified.first.len() > 200) {
+                verified.first.truncate(verified.first.floor_char_boundary(200));
+                continue;
+            }
             let half = report.message.len() / 2;
             let cut = (0..=half).rev().find(|&at| report.message.is_char_boundary(at)).unwrap_or(0);
             report.message.truncate(cut);
@@ -244,7 +281,9 @@ mod tests {
             let mut report = Report::failed(Retry::Transient, message, "a hint");
             report.skipped.count = count;
             let snapshot = Some("ab".repeat(32));
-            report.restic = Some(ResticReport { snapshot, postponed, ..ResticReport::default() });
+            let verified = Some(VerifyReport { first: postponed.clone(), ..VerifyReport::default() });
+            report.restic =
+                Some(ResticReport { snapshot, postponed, verified, ..ResticReport::default() });
             report.skipped.first = paths
                 .into_iter()
                 .map(|path| SkippedItem { path, why: "not read: input/output error".into() })

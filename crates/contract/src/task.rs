@@ -80,12 +80,27 @@ pub struct ResticSource {
     pub path: String,
     /// The tags of the snapshot; none is empty or has a comma.
     pub tags: Vec<String>,
+    /// Patterns of gitignore, one line each: what is not backed up.
+    pub exclude: Vec<String>,
+    /// Whether what is in directories with a `CACHEDIR.TAG` is left out.
+    pub exclude_caches: bool,
     /// Whether locks that nobody holds any more are removed first, as the user asked.
     pub unlock: bool,
     /// Whether unused data is removed after the backup.
     pub prune: bool,
     /// Which snapshots are kept, in the words of `restic forget`, such as `--keep-daily 7`.
     pub forget: String,
+    /// How the repository is verified; `None`: not this time.
+    pub verify: Option<Verify>,
+}
+
+/// How a repository is verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verify {
+    /// How many percent of the data are read, 0 to 100.
+    pub percent: u8,
+    /// Which of these parts, counted from 0 and around.
+    pub round: u32,
 }
 
 /// A restore from a restic repository.
@@ -135,6 +150,7 @@ const RSYNC: &str = "rsync";
 const RESTIC: &str = "restic";
 /// The one option of a restore (upstream's spelling).
 const DELETE: &str = "--delete";
+const PERCENT: &str = "a number from 0 to 100";
 
 impl Task {
     /// Which end this is.
@@ -193,9 +209,15 @@ impl Task {
                 vars.insert(env::HOST, source.host.clone());
                 vars.insert(env::PATH, source.path.clone());
                 vars.insert(env::TAGS, source.tags.join(","));
+                vars.insert(env::EXCLUDE, source.exclude.join("\n"));
+                vars.insert(env::EXCLUDE_CACHES, flag(source.exclude_caches));
                 vars.insert(env::UNLOCK, flag(source.unlock));
                 vars.insert(env::PRUNE, flag(source.prune));
                 vars.insert(env::FORGET_OPTIONS, source.forget.clone());
+                if let Some(Verify { percent, round }) = source.verify {
+                    vars.insert(env::VERIFY_PERCENT, percent.to_string());
+                    vars.insert(env::VERIFY_ROUND, round.to_string());
+                }
             }
             Method::ResticDestination(destination) => {
                 vars.insert(env::RESTIC_CACHE, text(&destination.cache));
@@ -230,12 +252,23 @@ impl Task {
                 replication,
                 host: given(&var, env::HOST).unwrap_or_else(|| DEFAULT_HOST.to_owned()),
                 path: recorded,
-                tags: given(&var, env::TAGS)
-                    .map(|tags| tags.split(',').map(str::to_owned).collect())
-                    .unwrap_or_default(),
+                tags: list(&var, env::TAGS, ','),
+                exclude: list(&var, env::EXCLUDE, '\n'),
+                exclude_caches: parse_flag(&var, env::EXCLUDE_CACHES)?,
                 unlock: parse_flag(&var, env::UNLOCK)?,
                 prune: parse_flag(&var, env::PRUNE)?,
                 forget: var(env::FORGET_OPTIONS).unwrap_or_default(),
+                verify: match parse(&var, env::VERIFY_PERCENT, PERCENT, u8::MAX)? {
+                    u8::MAX => None,
+                    percent @ 0..=100 => Some(Verify {
+                        percent,
+                        round: parse(&var, env::VERIFY_ROUND, "a number from 0", 0)?,
+                    }),
+                    percent => {
+                        let (name, value) = (env::VERIFY_PERCENT, percent.to_string());
+                        return Err(TaskError::Invalid { name, value, expected: PERCENT });
+                    }
+                },
             }),
             (RESTIC, "destination") => Method::ResticDestination(ResticDestination {
                 cache,
@@ -298,6 +331,12 @@ fn given(var: &impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
     var(name).filter(|value| !value.is_empty())
 }
 
+fn list(var: &impl Fn(&str) -> Option<String>, name: &str, separator: char) -> Vec<String> {
+    given(var, name)
+        .map(|text| text.split(separator).map(str::to_owned).collect())
+        .unwrap_or_default()
+}
+
 fn flag(set: bool) -> String {
     if set { "1" } else { "0" }.to_owned()
 }
@@ -342,6 +381,7 @@ mod tests {
             address in "[a-z0-9.:-]{1,40}", port: u16, which in 0..4, listen: (u32, u16),
             flags: (bool, bool), words in "[a-z0-9 -]{0,40}", previous: u32,
             tags in proptest::collection::vec("[a-z ]{1,9}", 0..4),
+            exclude in proptest::collection::vec("[!a-z,*/ ]{1,9}", 0..4),
             snapshot in proptest::option::of("[0-9a-f]{4,64}"),
             host in proptest::option::of("[a-z0-9.-]{1,40}"),
         ) -> Task {
@@ -359,9 +399,12 @@ mod tests {
                     host: host.unwrap_or_else(|| DEFAULT_HOST.to_owned()),
                     path: "/data".into(),
                     tags,
+                    exclude,
+                    exclude_caches: flags.1,
                     unlock: flags.0,
                     prune: flags.1,
                     forget: words,
+                    verify: flags.0.then_some(Verify { percent: 7, round: previous }),
                 }),
                 _ => Method::ResticDestination(ResticDestination {
                     cache,

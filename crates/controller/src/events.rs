@@ -66,6 +66,8 @@ impl Notice {
             Happening::SyncStarted { .. } => return None,
             Happening::Blocked { .. } => blocked_reason.unwrap_or_else(|| happening.reason()),
             Happening::SyncCompleted { .. }
+            | Happening::NothingRestored { .. }
+            | Happening::RepositoryDamaged { .. }
             | Happening::SyncIncomplete { .. }
             | Happening::MoverFailed { .. }
             | Happening::IntervalMissed { .. } => happening.reason(),

@@ -14,7 +14,7 @@ use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use volsync_contract::{Counts, Direction};
+use volsync_contract::{Counts, Direction, RestoreOutcome};
 use volsync_replication::{
     Happening, Method, MoverState, Replication, Status, Trigger, out_of_sync_from,
 };
@@ -84,6 +84,9 @@ struct Standing {
     /// The first slot for which no sync has succeeded.
     due: Option<Timestamp>,
     out_of_sync_from: Option<Timestamp>,
+    restore: Option<RestoreOutcome>,
+    /// Whether the last verification of the repository found damage, if there was one.
+    damaged: Option<bool>,
 }
 
 impl Metrics {
@@ -131,6 +134,8 @@ impl Metrics {
                 Some(replication) => out_of_sync_from(replication, status),
                 None => Some(Timestamp::MIN),
             },
+            restore: status.restic.restore,
+            damaged: status.restic.verification.as_ref().map(|last| last.damage.is_some()),
         };
     }
 
@@ -146,8 +151,10 @@ impl Metrics {
         let Some(series) = known.replications.get_mut(&Key::of(object)) else { return };
         for happening in happenings {
             match happening {
-                Happening::SyncStarted { .. } => {}
-                Happening::SyncCompleted { duration, counts } => {
+                Happening::SyncStarted { .. }
+                | Happening::NothingRestored { .. }
+                | Happening::RepositoryDamaged { .. } => {}
+                Happening::SyncCompleted { duration, counts, in_words: _ } => {
                     series.durations.add(now, duration.as_secs_f64());
                     series.moved(counts);
                 }
@@ -301,6 +308,8 @@ impl Collector for Scrape {
             "Files whose content movers sent to the destination",
             |series| series.moved_files,
         )?;
+        self.restores(to)?;
+        self.damages(to)?;
         self.failures(to)
     }
 }
@@ -333,6 +342,37 @@ impl Scrape {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (key, series) in &self.replications {
             family.encode_family(&labels(key, series))?.encode_gauge(&value(series))?;
+        }
+        Ok(())
+    }
+
+    fn restores(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut family = encoder.encode_descriptor(
+            "volsync_restore_outcome",
+            "Set to 1 for the outcome of the last restore from a restic repository",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (key, series) in &self.replications {
+            let Some(last) = series.standing.restore else { continue };
+            for outcome in RestoreOutcome::ALL {
+                let labels = (labels(key, series), [("outcome", outcome.as_str())]);
+                family.encode_family(&labels)?.encode_gauge(&u32::from(outcome == last))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn damages(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut family = encoder.encode_descriptor(
+            "volsync_repository_damaged",
+            "Set to 1 if the last verification of the restic repository found damage",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (key, series) in &self.replications {
+            let Some(damaged) = series.standing.damaged else { continue };
+            family.encode_family(&labels(key, series))?.encode_gauge(&u32::from(damaged))?;
         }
         Ok(())
     }

@@ -189,6 +189,16 @@ fn restic(said: &ResticReport, counts: &Counts) -> String {
             if said.forgotten > 0 {
                 text.push_str(&format!(", {} forgotten", words::count(said.forgotten.into())));
             }
+            match &said.verified {
+                Some(verified) if verified.damaged > 0 => {
+                    text.push_str(", the repository is DAMAGED, nothing is forgotten");
+                }
+                Some(verified) => text.push_str(&format!(
+                    ", repository verified ({} read back)",
+                    words::bytes(verified.bytes_read)
+                )),
+                None => {}
+            }
             if !said.postponed.is_empty() {
                 text.push_str(&format!(
                     ", old ones are forgotten next time: the repository is locked {}",

@@ -8,7 +8,7 @@ use volsync_api::v1alpha1::{ReplicationDestinationStatus, ReplicationSourceStatu
 use volsync_contract::Direction;
 use volsync_replication::Status;
 
-use crate::dereference::Resolved;
+use crate::dereference::{End, Resolved};
 use crate::error::Error;
 use crate::live::Live;
 use crate::manifests::ObjectName;
@@ -59,7 +59,7 @@ pub(crate) fn record(
         path: path.clone(),
         why: error.to_string(),
     };
-    let rsync = Some(published(live));
+    let rsync = published(live);
     let status = match resolved.direction() {
         Direction::Source => {
             let mut shown = ReplicationSourceStatus::default();
@@ -87,7 +87,10 @@ pub(crate) fn record(
     Ok(())
 }
 
-fn published(live: &Live) -> RsyncStatus {
+fn published(live: &Live) -> Option<RsyncStatus> {
+    if let End::Repository(_) = live.resolved.end {
+        return None;
+    }
     let own = |owner: &crate::secrets::Owner| {
         owner.direction == live.resolved.direction() && owner.name == live.resolved.name
     };
@@ -95,11 +98,11 @@ fn published(live: &Live) -> RsyncStatus {
         Some(KeySource::Generated { owner, .. }) if own(owner) => Some(owner.published()),
         Some(KeySource::Generated { .. } | KeySource::Given(_)) | None => None,
     };
-    RsyncStatus {
+    Some(RsyncStatus {
         ssh_keys,
         address: live.listening.map(|listening| listening.ip().to_string()),
         port: live.listening.map(|listening| i32::from(listening.port())),
-    }
+    })
 }
 
 /// Every object that was recorded, sources first, by name.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
-use volsync_contract::{Counts, Direction};
+use volsync_contract::{Counts, Direction, RestoreOutcome};
 
 /// What happened. `Display` is the sentence for events and logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,18 @@ pub enum Happening {
         duration: SignedDuration,
         /// What its mover counted.
         counts: Counts,
+        /// The same in words.
+        in_words: String,
+    },
+    /// A restore succeeded that found nothing to restore.
+    NothingRestored {
+        /// What was missing.
+        outcome: RestoreOutcome,
+    },
+    /// A verification found a repository damaged.
+    RepositoryDamaged {
+        /// What is damaged.
+        message: String,
     },
     /// A scheduled sync ended without having moved everything.
     SyncIncomplete {
@@ -64,7 +76,9 @@ impl Happening {
     pub const fn kind(&self) -> EventKind {
         match self {
             Self::SyncStarted { .. } | Self::SyncCompleted { .. } => EventKind::Normal,
-            Self::SyncIncomplete { .. }
+            Self::NothingRestored { .. }
+            | Self::RepositoryDamaged { .. }
+            | Self::SyncIncomplete { .. }
             | Self::MoverFailed { .. }
             | Self::IntervalMissed { .. }
             | Self::Blocked { .. } => EventKind::Warning,
@@ -76,6 +90,8 @@ impl Happening {
         match self {
             Self::SyncStarted { .. } => "TransferStarted",
             Self::SyncCompleted { .. } => "TransferCompleted",
+            Self::NothingRestored { .. } => "NothingRestored",
+            Self::RepositoryDamaged { .. } => "RepositoryDamaged",
             Self::SyncIncomplete { .. } => "TransferIncomplete",
             Self::MoverFailed { .. } => "TransferFailed",
             Self::IntervalMissed { .. } => "IntervalMissed",
@@ -88,6 +104,8 @@ impl Happening {
         match self {
             Self::SyncStarted { .. } | Self::Blocked { .. } => "CreateMover",
             Self::SyncCompleted { .. }
+            | Self::NothingRestored { .. }
+            | Self::RepositoryDamaged { .. }
             | Self::SyncIncomplete { .. }
             | Self::MoverFailed { .. }
             | Self::IntervalMissed { .. } => "DeleteMover",
@@ -108,10 +126,21 @@ impl fmt::Display for Happening {
                     None => Ok(()),
                 }
             }
-            Self::SyncCompleted { duration, counts } => {
-                write!(f, "sync completed in {:.1} s: ", duration.as_secs_f64())?;
-                crate::machine::summarize(f, counts)
+            Self::SyncCompleted { duration, counts: _, in_words } => {
+                write!(f, "sync completed in {:.1} s: {in_words}", duration.as_secs_f64())
             }
+            Self::RepositoryDamaged { message } => write!(
+                f,
+                "the repository is damaged: {message}; `restic check --read-data` lists what is, `restic repair` mends what can be"
+            ),
+            Self::NothingRestored { outcome } => f.write_str(match outcome {
+                RestoreOutcome::RepositoryMissing => {
+                    "nothing was restored: there was no repository, an empty one was made"
+                }
+                RestoreOutcome::NothingEligible | RestoreOutcome::Restored => {
+                    "nothing was restored: the repository has no eligible snapshot"
+                }
+            }),
             Self::SyncIncomplete { message, next } => {
                 write!(f, "sync incomplete: {message}")?;
                 match next {

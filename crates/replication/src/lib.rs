@@ -72,6 +72,7 @@ pub use machine::{
 pub use maintenance::Maintenance;
 pub use method::{
     CaBundle, External, Method, ObjectStore, Peer, Restic, Retain, Rsync, RsyncTls, Syncthing,
+    VerifySchedule,
 };
 pub use observation::{ImageState, MoverState, Observation, Run};
 pub use problem::Problem;
@@ -79,7 +80,7 @@ pub use reference::{Reference, ReferenceKind};
 pub use replication::{Replication, Volume};
 pub use schedule::{Schedule, ScheduleError};
 pub use state::State;
-pub use status::{ImageReference, MoverResult, MoverSummary, ResticStatus, Status};
+pub use status::{ImageReference, MoverResult, MoverSummary, ResticStatus, Status, Verification};
 pub use sync_plan::{CleanUpPlan, SyncPlan};
 pub use trigger::Trigger;
 pub use validate::{NO_METHOD, TWO_METHODS, validate_destination, validate_source};

@@ -1,17 +1,16 @@
 //! `step`: what should be true next, given what was recorded, what was just seen, and the time.
 
-use std::fmt;
 use std::ops::RangeInclusive;
 
 use jiff::{SignedDuration, Timestamp};
-use volsync_contract::{Counts, Direction, Outcome, Report};
+use volsync_contract::{Direction, Outcome, Report, RestoreOutcome};
 
 use crate::conditions::{self, Synchronizing};
 use crate::restic_logs;
 use crate::status::{MoverResult, MoverSummary, Status};
 use crate::{
     CleanUpPlan, GoDuration, Happening, ImageState, Maintenance, Method, MoverState, Observation,
-    Replication, Run, Schedule, State, SyncPlan, Trigger,
+    Replication, Run, Schedule, State, SyncPlan, Trigger, Verification,
 };
 
 /// How long a replication without a trigger rests between two syncs.
@@ -114,6 +113,16 @@ enum Ending<'a> {
     Complete(&'a Report),
     Incomplete { attempts: u32, report: &'a Report },
     Failed { attempts: u32, message: String, permanent: bool },
+}
+
+/// A mover that failed, or did not do everything.
+struct Failure<'a> {
+    attempts: u32,
+    /// Of one that did not do everything.
+    report: Option<&'a Report>,
+    message: String,
+    permanent: bool,
+    ended: Timestamp,
 }
 
 impl Stepping<'_> {
@@ -251,13 +260,21 @@ impl Stepping<'_> {
                 ImageState::NotNeeded | ImageState::Ready(_) => self.complete(&plan, run, report),
             },
             Ending::Incomplete { attempts, report } => match &self.replication.trigger {
-                Trigger::Schedule(_) => self.incomplete(report),
+                Trigger::Schedule(_) => self.incomplete(&plan, report),
                 Trigger::Manual(_) | Trigger::Continuous => {
-                    self.failed(plan, run, attempts, told(report), false, ended)
+                    let failure = Failure {
+                        attempts,
+                        report: Some(report),
+                        message: told(report),
+                        permanent: false,
+                        ended,
+                    };
+                    self.failed(plan, run, failure)
                 }
             },
             Ending::Failed { attempts, message, permanent } => {
-                self.failed(plan, run, attempts, message, permanent, ended)
+                let failure = Failure { attempts, report: None, message, permanent, ended };
+                self.failed(plan, run, failure)
             }
         }
     }
@@ -291,15 +308,8 @@ impl Stepping<'_> {
         self.say(&Synchronizing::Error(why.to_owned()));
     }
 
-    fn failed(
-        mut self,
-        plan: SyncPlan,
-        run: &Run,
-        attempts: u32,
-        message: String,
-        permanent: bool,
-        ended: Timestamp,
-    ) -> Step {
+    fn failed(mut self, plan: SyncPlan, run: &Run, failure: Failure<'_>) -> Step {
+        let Failure { attempts, report, message, permanent, ended } = failure;
         let changed = is_outdated(run, &plan);
         // A clock that was set back must not prolong the wait.
         let next = if changed || ended > self.now {
@@ -312,6 +322,7 @@ impl Stepping<'_> {
         let summary = MoverSummary::failed_attempt(attempts, &message, limit);
         if self.status.latest_mover_status.as_ref() != Some(&summary) {
             self.status.latest_mover_status = Some(summary);
+            self.verified(report, &plan);
             self.happenings.push(Happening::MoverFailed {
                 attempt: attempts,
                 message: first_line.clone(),
@@ -353,27 +364,56 @@ impl Stepping<'_> {
         self.status.last_sync_start_time = None;
         let logs = success_logs(&plan.method, report);
         let limit = self.replication.mover_log_bytes;
-        let summary = MoverSummary::new(MoverResult::Successful, &logs, limit);
-        self.status.latest_mover_status = Some(summary);
+        let last = MoverSummary::new(MoverResult::Successful, &logs, limit);
+        self.status.latest_mover_status = Some(last);
         // A prune that was put off stays due, and one that was done counts, whatever the manifest says
         // by now.
         let pruned = report.restic.as_ref().map(|said| said.pruned);
         let done = Maintenance {
             prune: pruned.unwrap_or(plan.maintenance.prune),
             unlock: plan.maintenance.unlock.clone(),
+            verify: None,
         };
         done.record(self.replication, end, &mut self.status.restic);
+        self.verified(Some(report), plan);
+        if let Some(said) = &report.restic
+            && let Some(outcome) = said.restore
+        {
+            self.status.restic.restore = Some(outcome);
+            self.status.restic.restored.clone_from(&said.snapshot);
+        }
         if let ImageState::Ready(image) = &self.seen.image
             && self.replication.direction == Direction::Destination
         {
             self.status.latest_image = Some(image.clone());
         }
-        self.happenings.push(Happening::SyncCompleted { duration, counts: report.counts });
+        let (counts, in_words) = (report.counts, summary(report));
+        self.happenings.push(Happening::SyncCompleted { duration, counts, in_words });
+        let restored = report.restic.as_ref().and_then(|said| said.restore);
+        if let Some(outcome) = restored.filter(|outcome| *outcome != RestoreOutcome::Restored) {
+            self.happenings.push(Happening::NothingRestored { outcome });
+        }
         self.come_to_rest(&Synchronizing::CleaningUp)
     }
 
-    fn incomplete(mut self, report: &Report) -> Step {
+    /// What the verification of a sync found, if it made one, and which part comes next. Once for each
+    /// mover that ended.
+    fn verified(&mut self, report: Option<&Report>, plan: &SyncPlan) {
+        let said = report.and_then(|report| report.restic.as_ref());
+        let Some(verified) = said.and_then(|said| said.verified.as_ref()) else { return };
+        let at = to_the_second(self.now);
+        let round = plan.maintenance.verify.map_or(0, |verify| verify.round);
+        let damage = (verified.damaged > 0).then(|| restic_logs::damage(verified));
+        if let Some(damage) = &damage {
+            self.happenings.push(Happening::RepositoryDamaged { message: damage.clone() });
+        }
+        let round = if damage.is_some() { round } else { round.wrapping_add(1) & 0x7fff_ffff };
+        self.status.restic.verification = Some(Verification { at, round, damage });
+    }
+
+    fn incomplete(mut self, plan: &SyncPlan, report: &Report) -> Step {
         let message = told(report);
+        self.verified(Some(report), plan);
         self.status.next_sync_time = self.slot_after_end();
         self.status.last_sync_start_time = None;
         let limit = self.replication.mover_log_bytes;
@@ -452,18 +492,13 @@ fn told(report: &Report) -> String {
     text
 }
 
-struct Summary<'a>(&'a Counts);
-
-impl fmt::Display for Summary<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        summarize(f, self.0)
+/// What was done, in one line.
+fn summary(report: &Report) -> String {
+    let counts = &report.counts;
+    if let Some(said) = &report.restic {
+        return restic_logs::summary(said, counts);
     }
-}
-
-/// What was counted, in one line.
-pub(crate) fn summarize(f: &mut fmt::Formatter<'_>, counts: &Counts) -> fmt::Result {
-    write!(
-        f,
+    format!(
         "{} of {} files sent, {} deleted, {} bytes sent for {} bytes of content",
         counts.files_sent,
         counts.files_compared,
@@ -479,7 +514,7 @@ fn success_logs(method: &Method, report: &Report) -> String {
     let counts = &report.counts;
     let mut logs = match (method, &report.restic) {
         (Method::Restic(_), Some(restic)) => restic_logs::lines(restic, counts),
-        (_, _) => Summary(counts).to_string(),
+        (_, _) => summary(report),
     };
     if let Method::Rsync(_) = method {
         logs.push_str(&format!(

@@ -1,9 +1,9 @@
 //! `Maintenance`: is a prune or an unlock due, as of the sync's start.
 
 use jiff::{SignedDuration, Timestamp};
-use volsync_contract::Direction;
+use volsync_contract::{Direction, Verify};
 
-use crate::{Method, Replication, Restic, ResticStatus};
+use crate::{Method, Replication, Restic, ResticStatus, VerifySchedule};
 
 /// What is done to a repository besides a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -12,6 +12,8 @@ pub struct Maintenance {
     pub prune: bool,
     /// The text that asks for an unlock before the backup, when it was not acted on yet.
     pub unlock: Option<String>,
+    /// How the repository is verified after the backup.
+    pub verify: Option<Verify>,
 }
 
 impl Maintenance {
@@ -23,6 +25,7 @@ impl Maintenance {
                 prune: prune_due(restic, replication.created, start, status),
                 unlock: Some(restic.unlock.clone())
                     .filter(|text| !text.is_empty() && status.last_unlocked.as_ref() != Some(text)),
+                verify: verify_due(restic, replication.created, start, status),
             },
             Method::Restic(_)
             | Method::Rsync(_)
@@ -47,7 +50,30 @@ impl Maintenance {
         } else if restic.unlock.is_empty() {
             status.last_unlocked = None;
         }
+        if restic.verify.is_none() {
+            status.verification = None;
+        }
     }
+}
+
+/// Damage is looked for again with every sync, in the same part, until it is gone.
+fn verify_due(
+    restic: &Restic,
+    created: Option<Timestamp>,
+    start: Timestamp,
+    status: &ResticStatus,
+) -> Option<Verify> {
+    let VerifySchedule { interval_days, percent } = restic.verify?;
+    let last = status.verification.as_ref();
+    let is_damaged = last.is_some_and(|last| last.damage.is_some());
+    let since = last.map(|last| last.at).or(created);
+    let round = last.map_or(0, |last| last.round);
+    (is_damaged || is_due(interval_days, since, start)).then_some(Verify { percent, round })
+}
+
+fn is_due(interval_days: u32, since: Option<Timestamp>, start: Timestamp) -> bool {
+    let interval = SignedDuration::from_hours(24 * i64::from(interval_days));
+    since.is_none_or(|since| since.checked_add(interval).is_ok_and(|due| start >= due))
 }
 
 fn prune_due(
@@ -56,7 +82,5 @@ fn prune_due(
     start: Timestamp,
     status: &ResticStatus,
 ) -> bool {
-    let interval = SignedDuration::from_hours(24 * i64::from(restic.prune_interval_days));
-    let since = status.last_pruned.or(created);
-    since.is_none_or(|since| since.checked_add(interval).is_ok_and(|due| start >= due))
+    is_due(restic.prune_interval_days, status.last_pruned.or(created), start)
 }

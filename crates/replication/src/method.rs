@@ -121,10 +121,27 @@ pub struct Restic {
     pub unlock: String,
     /// Source: which snapshots are kept.
     pub retain: Retain,
+    /// Source: the host that snapshots are recorded under; `None`: the usual one. Destination: the only
+    /// one of which they are eligible; `None`: every one.
+    pub host: Option<String>,
+    /// The path that snapshots are recorded under.
+    pub path: String,
+    /// Source: the tags of new snapshots.
+    pub tags: Vec<String>,
+    /// Source: patterns of what is not backed up.
+    pub exclude: Vec<String>,
+    /// Source: whether what is in tagged cache directories is left out.
+    pub exclude_caches: bool,
+    /// Source: how often the repository is verified, and how; `None`: never.
+    pub verify: Option<VerifySchedule>,
     /// Destination: how many eligible snapshots to skip.
     pub previous: u32,
     /// Destination: only snapshots up to this time are eligible.
     pub restore_as_of: Option<Timestamp>,
+    /// Destination: this snapshot, by its ID or the beginning of it.
+    pub snapshot: Option<String>,
+    /// Destination: fail when nothing can be restored.
+    pub require_snapshot: bool,
     /// Destination: delete what the snapshot does not have.
     pub enable_file_deletion: bool,
     /// The certificate authority of the repository; `None`: those of the mover's image.
@@ -133,6 +150,21 @@ pub struct Restic {
     pub cache: CacheOptions,
     /// Destination: whether that volume is removed after each successful sync.
     pub cleanup_cache: bool,
+}
+
+/// How often a repository is verified, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifySchedule {
+    /// Days between two verifications.
+    pub interval_days: u32,
+    /// How many percent of the data are read, 0 to 100.
+    pub percent: u8,
+}
+
+impl Default for VerifySchedule {
+    fn default() -> Self {
+        Self { interval_days: 7, percent: 10 }
+    }
 }
 
 impl Restic {

@@ -1,6 +1,6 @@
 //! What is said of a success of restic, in the lines that users' scripts look for in its logs.
 
-use volsync_contract::{Counts, ResticReport, RestoreOutcome};
+use volsync_contract::{Counts, ResticReport, RestoreOutcome, VerifyReport};
 
 /// One line for each thing that was done, in its order.
 pub(crate) fn lines(said: &ResticReport, counts: &Counts) -> String {
@@ -24,6 +24,33 @@ pub(crate) fn lines(said: &ResticReport, counts: &Counts) -> String {
     lines.join("\n")
 }
 
+/// The same in one line.
+pub(crate) fn summary(said: &ResticReport, counts: &Counts) -> String {
+    let id = said.snapshot.as_deref().map(short).unwrap_or_default();
+    let Counts { files_compared, total_bytes, deleted, .. } = counts;
+    match said.restore {
+        None if said.empty => "the volume is empty, no backup was made".to_owned(),
+        None => format!(
+            "snapshot {id} saved: {files_compared} files, {total_bytes} bytes, {} bytes added to the repository",
+            said.stored_bytes
+        ),
+        Some(RestoreOutcome::Restored) => format!(
+            "snapshot {id} restored: {files_compared} entries, {total_bytes} bytes, {deleted} deleted"
+        ),
+        Some(RestoreOutcome::NothingEligible | RestoreOutcome::RepositoryMissing) => {
+            "no data was restored".to_owned()
+        }
+    }
+}
+
+/// What a verification found damaged.
+pub(crate) fn damage(verified: &VerifyReport) -> String {
+    match verified.damaged {
+        0 | 1 => verified.first.clone(),
+        damaged => format!("{}; and {} more", verified.first, damaged - 1),
+    }
+}
+
 fn back_up(said: &ResticReport, counts: &Counts, lines: &mut Vec<String>) {
     if said.empty {
         lines.push("== Directory is empty skipping backup ===".to_owned());
@@ -45,6 +72,17 @@ fn back_up(said: &ResticReport, counts: &Counts, lines: &mut Vec<String>) {
     }
     if said.forgotten > 0 {
         lines.push(format!("successfully removed {} snapshots", said.forgotten));
+    }
+    if let Some(verified) = &said.verified {
+        lines.push(format!(
+            "verified: every snapshot's data is there, {} bytes read back",
+            verified.bytes_read
+        ));
+        if verified.damaged > 0 {
+            lines.pop();
+            lines.push(format!("the repository is DAMAGED: {}", damage(verified)));
+            lines.push("nothing is forgotten or pruned until it is whole".to_owned());
+        }
     }
     if said.pruned {
         lines.push("successfully pruned the repository".to_owned());

@@ -5,6 +5,8 @@ use k8s_openapi::api::core::v1::TypedLocalObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use volsync_api::v1alpha1::{MoverStatus, ReplicationDestinationStatus, ReplicationSourceStatus};
 
+use volsync_contract::RestoreOutcome;
+
 use crate::GoDuration;
 
 /// What was recorded of a replication: the fields both kinds have in common, the image of a
@@ -26,7 +28,7 @@ pub struct Status {
     pub latest_mover_status: Option<MoverSummary>,
     /// Destination only: the last good image.
     pub latest_image: Option<ImageReference>,
-    /// Source only: what was done to a restic repository.
+    /// What was done with a restic repository.
     pub restic: ResticStatus,
     /// `Synchronizing`, and whatever others put there.
     pub conditions: Vec<Condition>,
@@ -109,14 +111,34 @@ impl ImageReference {
     }
 }
 
-/// What was done to a restic repository.
+/// What was done with a restic repository.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ResticStatus {
-    /// End of the last sync that pruned.
+    /// Source: end of the last sync that pruned.
     pub last_pruned: Option<Timestamp>,
-    /// The last text that asked for an unlock and was acted on.
+    /// Source: the last text that asked for an unlock and was acted on.
     pub last_unlocked: Option<String>,
+    /// Source: the last verification.
+    pub verification: Option<Verification>,
+    /// Destination: how the last restore ended.
+    pub restore: Option<RestoreOutcome>,
+    /// Destination: the ID of the snapshot that it restored.
+    pub restored: Option<String>,
 }
+
+/// What a verification of a repository found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verification {
+    /// End of the sync that verified.
+    pub at: Timestamp,
+    /// How many verifications found it whole: which part is read next.
+    pub round: u32,
+    /// What is damaged; `None`: nothing was found to be.
+    pub damage: Option<String>,
+}
+
+const WHOLE: &str = "Whole";
+const DAMAGED: &str = "Damaged";
 
 impl Status {
     /// How many attempts of the sync under way have failed. The words for the last of them begin with
@@ -144,8 +166,15 @@ impl Status {
             latest_mover_status: status.latest_mover_status.as_ref().map(MoverSummary::from_api),
             latest_image: None,
             restic: ResticStatus {
+                verification: time_of(restic.last_verified.as_ref()).map(|at| Verification {
+                    at,
+                    round: restic.verify_round.and_then(|n| n.try_into().ok()).unwrap_or(0),
+                    damage: (restic.verify_result.as_deref() == Some(DAMAGED))
+                        .then(|| restic.verify_message.unwrap_or_default()),
+                }),
                 last_pruned: time_of(restic.last_pruned.as_ref()),
                 last_unlocked: restic.last_unlocked.filter(|text| !text.is_empty()),
+                ..ResticStatus::default()
             },
             conditions: status.conditions.clone().unwrap_or_default(),
         }
@@ -153,6 +182,8 @@ impl Status {
 
     /// What a destination's status says.
     pub fn from_destination(status: &ReplicationDestinationStatus) -> Self {
+        let restic = status.restic.clone().unwrap_or_default();
+        let outcome = restic.restore_outcome.as_deref();
         Self {
             last_sync_time: time_of(status.last_sync_time.as_ref()),
             last_sync_start_time: time_of(status.last_sync_start_time.as_ref()),
@@ -161,7 +192,13 @@ impl Status {
             last_manual_sync: tag_of(status.last_manual_sync.as_ref()),
             latest_mover_status: status.latest_mover_status.as_ref().map(MoverSummary::from_api),
             latest_image: status.latest_image.as_ref().map(ImageReference::from_reference),
-            restic: ResticStatus::default(),
+            restic: ResticStatus {
+                restore: outcome.and_then(|outcome| {
+                    RestoreOutcome::ALL.into_iter().find(|one| one.as_str() == outcome)
+                }),
+                restored: restic.restored_snapshot,
+                ..ResticStatus::default()
+            },
             conditions: status.conditions.clone().unwrap_or_default(),
         }
     }
@@ -190,6 +227,14 @@ impl Status {
             let written = status.restic.get_or_insert_default();
             written.last_pruned = restic.last_pruned.map(Time);
             written.last_unlocked = restic.last_unlocked.clone();
+            let last = restic.verification.as_ref();
+            written.last_verified = last.map(|last| Time(last.at));
+            written.verify_round = last.map(|last| i32::try_from(last.round).unwrap_or(0));
+            written.verify_result = last.map(|last| match last.damage {
+                Some(_) => DAMAGED.to_owned(),
+                None => WHOLE.to_owned(),
+            });
+            written.verify_message = last.and_then(|last| last.damage.clone());
         }
     }
 
@@ -203,7 +248,7 @@ impl Status {
             last_manual_sync,
             latest_mover_status,
             latest_image,
-            restic: _,
+            restic,
             conditions,
         } = self;
         status.last_sync_time = last_sync_time.map(Time);
@@ -213,6 +258,11 @@ impl Status {
         status.last_manual_sync = last_manual_sync.clone();
         status.latest_mover_status = latest_mover_status.as_ref().map(MoverSummary::to_api);
         status.latest_image = latest_image.as_ref().map(ImageReference::to_reference);
+        if status.restic.is_some() || restic.restore.is_some() {
+            let written = status.restic.get_or_insert_default();
+            written.restore_outcome = restic.restore.map(|outcome| outcome.as_str().to_owned());
+            written.restored_snapshot = restic.restored.clone();
+        }
         status.conditions = (!conditions.is_empty()).then(|| conditions.clone());
     }
 }

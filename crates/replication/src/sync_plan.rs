@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use volsync_api::v1alpha1::MoverConfig;
-use volsync_contract::{DEFAULT_HOST, Direction, ResticDestination, ResticSource, paths};
+use volsync_contract::{DEFAULT_HOST, Direction, ResticDestination, ResticSource};
 
 use crate::{ImageReference, Maintenance, Method, Replication, ResticStatus, Run, Status, Volume};
 
@@ -60,21 +60,25 @@ impl SyncPlan {
             Direction::Source => volsync_contract::Method::ResticSource(ResticSource {
                 cache,
                 replication: identity,
-                host: DEFAULT_HOST.to_owned(),
-                path: paths::DATA.to_owned(),
-                tags: Vec::new(),
+                host: restic.host.clone().unwrap_or_else(|| DEFAULT_HOST.to_owned()),
+                path: restic.path.clone(),
+                tags: restic.tags.clone(),
+                exclude: restic.exclude.clone(),
+                exclude_caches: restic.exclude_caches,
                 unlock: self.maintenance.unlock.is_some(),
                 prune: self.maintenance.prune,
                 forget: restic.retain.options(),
+                verify: self.maintenance.verify,
             }),
             Direction::Destination => {
                 volsync_contract::Method::ResticDestination(ResticDestination {
                     cache,
                     replication: identity,
-                    host: None,
-                    path: paths::DATA.to_owned(),
-                    snapshot: None,
-                    required: false,
+                    host: restic.host.clone(),
+                    path: restic.path.clone(),
+                    snapshot: restic.snapshot.clone(),
+                    // Whoever names a snapshot has seen it.
+                    required: restic.require_snapshot || restic.snapshot.is_some(),
                     restore_as_of: restic
                         .restore_as_of
                         .map(|at| at.to_string())
@@ -100,8 +104,11 @@ impl SyncPlan {
             pod,
             maintenance,
         } = self;
+        // Whether a repository is verified besides is no reason to begin anew.
+        let Maintenance { prune, unlock, verify: _ } = maintenance;
         let told = format!(
-            "{namespace}/{name} {direction:?} {volume:?} {method:?} {pod:?} {maintenance:?}"
+            "{namespace}/{name} {direction:?} {volume:?} {method:?} {pod:?} \
+             Maintenance {{ prune: {prune:?}, unlock: {unlock:?} }}"
         );
         crate::names::crc32(told.as_bytes())
     }

@@ -10,12 +10,12 @@ use volsync_api::v1alpha1::{
     self as api, CustomCa, DestinationVolumeOptions, MoverConfig, ReplicationDestination,
     ReplicationSource, SourceVolumeOptions, SshMoverConfig,
 };
-use volsync_contract::{Direction, paths::keys};
+use volsync_contract::{Direction, paths, paths::keys};
 use volsync_volume::{AccessMode, CacheOptions, CopyMethod, VolumeMode, VolumeOptions};
 
 use crate::{
     CaBundle, External, Method, ObjectStore, Peer, Problem, Reference, ReferenceKind, Replication,
-    Restic, Retain, Rsync, RsyncTls, Schedule, Syncthing, Trigger, Volume,
+    Restic, Retain, Rsync, RsyncTls, Schedule, Syncthing, Trigger, VerifySchedule, Volume,
 };
 
 /// What a manifest without a method is told.
@@ -569,6 +569,81 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// What snapshots are recorded under.
+    fn recorded(
+        &mut self,
+        host: Option<&String>,
+        path: Option<&String>,
+    ) -> (Option<String>, String) {
+        let host = host.filter(|host| !host.is_empty()).cloned();
+        if host
+            .as_ref()
+            .is_some_and(|host| host.chars().any(|c| c.is_whitespace() || c.is_control()))
+        {
+            self.problem("spec.restic.host", "must not have spaces in it");
+        }
+        let path = path.filter(|path| !path.is_empty()).cloned();
+        let path = path.unwrap_or_else(|| paths::DATA.to_owned());
+        if !path.starts_with('/') || path.contains(char::is_control) {
+            self.problem("spec.restic.path", "must begin with a slash");
+        }
+        (host, path)
+    }
+
+    fn lines(&mut self, field: &str, given: Option<&[String]>, no_comma: bool) -> Vec<String> {
+        for (index, text) in given.iter().copied().flatten().enumerate() {
+            let path = format!("spec.restic.{field}[{index}]");
+            if text.trim().is_empty() {
+                self.problem(path, "must not be empty");
+            } else if text.contains(char::is_control) {
+                self.problem(path, "must be one line");
+            } else if no_comma && text.contains(',') {
+                self.problem(path, "must not have a comma in it");
+            }
+        }
+        given.unwrap_or_default().to_vec()
+    }
+
+    fn verify(&mut self, verify: &api::ResticVerify) -> VerifySchedule {
+        let mut schedule = VerifySchedule::default();
+        match verify.interval_days.map(u32::try_from) {
+            None => {}
+            Some(Ok(days)) => schedule.interval_days = days,
+            Some(Err(_)) => {
+                self.problem("spec.restic.verify.intervalDays", "must not be below 0");
+            }
+        }
+        match verify.read_data_percent.map(u8::try_from) {
+            None => {}
+            Some(Ok(percent @ 0..=100)) => schedule.percent = percent,
+            Some(_) => {
+                self.problem("spec.restic.verify.readDataPercent", "must be from 0 to 100");
+            }
+        }
+        schedule
+    }
+
+    fn snapshot(&mut self, restic: &api::ResticDestination) -> Option<String> {
+        let id = restic.snapshot.clone().filter(|id| !id.is_empty())?;
+        if !(4..=64).contains(&id.len()) || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            let message = format!(
+                "{id:?} is not the ID of a snapshot: 4 to 64 hexadecimal digits, as `restic snapshots` lists it"
+            );
+            self.problem("spec.restic.snapshot", message);
+        }
+        let selects = [
+            ("previous", restic.previous.is_some_and(|previous| previous != 0)),
+            ("restoreAsOf", restic.restore_as_of.as_ref().is_some_and(|at| !at.is_empty())),
+            ("host", restic.host.as_ref().is_some_and(|host| !host.is_empty())),
+            ("path", restic.path.as_ref().is_some_and(|path| !path.is_empty())),
+        ];
+        for (field, _) in selects.into_iter().filter(|(_, given)| *given) {
+            let message = "selects among snapshots, and spec.restic.snapshot names one; leave one of them out";
+            self.problem(format!("spec.restic.{field}"), message);
+        }
+        Some(id)
+    }
+
     fn restic_source(&mut self, restic: &api::ResticSource) -> Method {
         let days = match restic.prune_interval_days.map(u32::try_from) {
             None => Restic::DEFAULT_PRUNE_INTERVAL_DAYS,
@@ -579,6 +654,7 @@ impl<'a> Check<'a> {
             }
         };
         let retain = restic.retain.clone().unwrap_or_default();
+        let (host, path) = self.recorded(restic.host.as_ref(), restic.path.as_ref());
         Method::Restic(Restic {
             repository: self.repository(&restic.repository),
             prune_interval_days: days,
@@ -592,8 +668,16 @@ impl<'a> Check<'a> {
                 within: retain.within,
                 last: retain.last,
             },
+            host,
+            path,
+            tags: self.lines("tags", restic.tags.as_deref(), true),
+            exclude: self.lines("exclude", restic.exclude.as_deref(), false),
+            exclude_caches: restic.exclude_caches.unwrap_or(false),
+            verify: restic.verify.as_ref().map(|verify| self.verify(verify)),
             previous: 0,
             restore_as_of: None,
+            snapshot: None,
+            require_snapshot: false,
             enable_file_deletion: false,
             custom_ca: self.custom_ca("spec.restic", restic.custom_ca.as_ref()),
             cache: self.cache(
@@ -625,13 +709,22 @@ impl<'a> Check<'a> {
                 }
             },
         };
+        let (host, path) = self.recorded(restic.host.as_ref(), restic.path.as_ref());
         Method::Restic(Restic {
             repository: self.repository(&restic.repository),
             prune_interval_days: Restic::DEFAULT_PRUNE_INTERVAL_DAYS,
             unlock: String::new(),
             retain: Retain::default(),
+            host,
+            path,
+            tags: Vec::new(),
+            exclude: Vec::new(),
+            exclude_caches: false,
+            verify: None,
             previous,
             restore_as_of,
+            snapshot: self.snapshot(restic),
+            require_snapshot: restic.require_snapshot.unwrap_or(false),
             enable_file_deletion: restic.enable_file_deletion.unwrap_or(false),
             custom_ca: self.custom_ca("spec.restic", restic.custom_ca.as_ref()),
             cache: self.cache(

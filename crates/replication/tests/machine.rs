@@ -5,9 +5,10 @@
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use volsync_api::v1alpha1::{
-    CopyMethod, ReplicationSource, ReplicationSourceSpec, RsyncSource, SourceVolumeOptions, Trigger,
+    CopyMethod, ReplicationSource, ReplicationSourceSpec, ResticSource, ResticVerify, RsyncSource,
+    SourceVolumeOptions, Trigger,
 };
-use volsync_contract::{Outcome, Report, Retry, SkippedItem};
+use volsync_contract::{Outcome, Report, ResticReport, Retry, SkippedItem, Verify, VerifyReport};
 use volsync_replication::{
     Happening, ImageReference, ImageState, MoverResult, MoverState, Observation, Replication, Run,
     State, Status, Step, Want, conditions, is_out_of_sync, step, validate_source,
@@ -536,4 +537,90 @@ fn a_change_of_the_pod_is_a_change_of_the_plan() {
     };
     assert_eq!(fingerprint(None), fingerprint(None));
     assert_ne!(fingerprint(None), fingerprint(Some("team")));
+}
+
+fn verifying(on: On) -> Replication {
+    let mut manifest = source_manifest(on);
+    manifest.spec.rsync = None;
+    manifest.spec.restic = Some(ResticSource {
+        volume: SourceVolumeOptions { copy_method: Some(CopyMethod::Direct), ..Default::default() },
+        repository: Some("repository".into()),
+        verify: Some(ResticVerify { interval_days: Some(1), read_data_percent: Some(5) }),
+        ..Default::default()
+    });
+    validate_source(&manifest, &TimeZone::UTC).unwrap()
+}
+
+/// The next sync of `replication`, at `now`: what its mover is to verify, and how it went after the
+/// mover said that so much is damaged.
+fn verified(
+    replication: &Replication,
+    status: &Status,
+    (now, outcome): (Timestamp, Outcome),
+    damaged: u64,
+) -> (Option<Verify>, Step) {
+    let mut status = status.clone();
+    // It rests.
+    for _ in 0..2 {
+        let next = step(replication, &status, &nothing_seen(), now);
+        status = next.status;
+        let Want::Sync(plan) = next.want else { continue };
+        let mut report = Report::new(outcome);
+        let mut said = ResticReport::default();
+        if plan.maintenance.verify.is_some() {
+            let first = if damaged > 0 { "pack 01 is missing".to_owned() } else { String::new() };
+            said.verified = Some(VerifyReport { damaged, first, ..VerifyReport::default() });
+        }
+        report.restic = Some(said);
+        let (run, ended) = (plan.run(), now);
+        let mover = match outcome {
+            Outcome::Complete => MoverState::Succeeded { run, report, ended },
+            _ => {
+                let (attempts, message) = (1, String::new());
+                MoverState::Failed { run, attempts, report: Some(report), message, ended }
+            }
+        };
+        let done = step(replication, &status, &seen(mover), now);
+        return (plan.maintenance.verify, done);
+    }
+    panic!("no sync is due at {now}");
+}
+
+#[test]
+fn a_repository_is_verified_when_it_is_time_and_again_with_each_sync_while_it_is_damaged() {
+    let replication = verifying(On::Schedule("0 * * * *"));
+    let on = |status: &Status, hour: i64, damaged: u64| {
+        verified(&replication, status, (after_noon(3600 * hour), Outcome::Complete), damaged)
+    };
+    let asked = |round| Some(Verify { percent: 5, round });
+    let (what, done) = on(&Status::default(), 0, 0);
+    assert_eq!(what, asked(0));
+    let (what, done) = on(&done.status, 1, 0);
+    assert_eq!(what, None);
+    let (what, done) = on(&done.status, 24, 2);
+    assert_eq!(what, asked(1));
+    let last = done.status.restic.verification.as_ref().unwrap();
+    assert_eq!(last.damage.as_deref(), Some("pack 01 is missing; and 1 more"));
+    assert!(done.happenings.iter().any(|one| one.reason() == "RepositoryDamaged"));
+    assert!(done.status.latest_mover_status.as_ref().unwrap().logs.contains("DAMAGED"));
+    let (what, done) = on(&done.status, 25, 1);
+    assert_eq!(what, asked(1));
+    let (what, done) = on(&done.status, 26, 0);
+    assert_eq!(what, asked(1));
+    let last = done.status.restic.verification.as_ref().unwrap();
+    assert_eq!((last.round, &last.damage), (2, &None));
+    let (what, _) = on(&done.status, 27, 0);
+    assert_eq!(what, None);
+}
+
+#[test]
+fn damage_is_told_also_where_the_backup_was_not_complete() {
+    for on in [On::Schedule("0 * * * *"), On::Manual("one")] {
+        let replication = verifying(on);
+        let (_, done) =
+            verified(&replication, &Status::default(), (at(NOON), Outcome::Incomplete), 1);
+        let last = done.status.restic.verification.as_ref().unwrap();
+        assert_eq!(last.damage.as_deref(), Some("pack 01 is missing"));
+        assert!(done.happenings.iter().any(|one| one.reason() == "RepositoryDamaged"));
+    }
 }

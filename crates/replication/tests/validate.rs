@@ -120,6 +120,35 @@ fn all_problems_of_a_destination_are_found_at_once() {
 }
 
 #[test]
+fn what_restic_is_told_is_looked_at_field_by_field() {
+    assert_eq!(
+        told(source(
+            "{sourcePVC: data, restic: {copyMethod: Direct, repository: r, host: 'my host', path: data, \
+             tags: [one, 'two,three', ''], exclude: [' '], verify: {intervalDays: -1, readDataPercent: 101}}}"
+        )),
+        [
+            "spec.restic.host: must not have spaces in it",
+            "spec.restic.path: must begin with a slash",
+            "spec.restic.tags[1]: must not have a comma in it",
+            "spec.restic.tags[2]: must not be empty",
+            "spec.restic.exclude[0]: must not be empty",
+            "spec.restic.verify.intervalDays: must not be below 0",
+            "spec.restic.verify.readDataPercent: must be from 0 to 100",
+        ]
+    );
+    assert_eq!(
+        told(destination(
+            "{restic: {copyMethod: Direct, destinationPVC: d, repository: r, snapshot: latest, previous: 1, host: h}}"
+        )),
+        [
+            "spec.restic.snapshot: \"latest\" is not the ID of a snapshot: 4 to 64 hexadecimal digits, as `restic snapshots` lists it",
+            "spec.restic.previous: selects among snapshots, and spec.restic.snapshot names one; leave one of them out",
+            "spec.restic.host: selects among snapshots, and spec.restic.snapshot names one; leave one of them out",
+        ]
+    );
+}
+
+#[test]
 fn a_manifest_without_a_method_is_told_which_there_are() {
     assert_eq!(
         told(source("{sourcePVC: data}")),
@@ -154,7 +183,9 @@ fn a_status_passes_through_with_what_is_not_ours() {
     let text = "{lastSyncTime: '2024-05-06T12:01:30Z', lastSyncStartTime: '2024-05-06T12:02:00Z', \
         lastSyncDuration: 1m30.5s, nextSyncTime: '2024-05-06T13:00:00Z', lastManualSync: one, \
         latestMoverStatus: {result: Failed, logs: no route}, rsync: {sshKeys: keys, address: 10.0.0.1}, \
-        restic: {lastPruned: '2024-05-01T00:00:00Z', lastUnlocked: please}, external: {a: b}, \
+        restic: {lastPruned: '2024-05-01T00:00:00Z', lastUnlocked: please, \
+        lastVerified: '2024-05-02T00:00:00Z', verifyResult: Damaged, verifyMessage: a pack, \
+        verifyRound: 3}, external: {a: b}, \
         conditions: [{type: Synchronizing, status: 'True', reason: SyncInProgress, \
         message: Synchronization in-progress, lastTransitionTime: '2024-05-06T12:02:00Z'}]}";
     let before: ReplicationSourceStatus = serde_saphyr::from_str(text).unwrap();
@@ -165,7 +196,8 @@ fn a_status_passes_through_with_what_is_not_ours() {
     Status::default().write_to_source(&mut fresh);
     assert_eq!(fresh, ReplicationSourceStatus::default());
 
-    let text = "{lastSyncTime: '2024-05-06T12:01:30Z', latestImage: {apiGroup: '', kind: PersistentVolumeClaim, name: d}}";
+    let text = "{lastSyncTime: '2024-05-06T12:01:30Z', latestImage: {apiGroup: '', kind: PersistentVolumeClaim, name: d}, \
+        restic: {restoreOutcome: Restored, restoredSnapshot: abcd}}";
     let before: ReplicationDestinationStatus = serde_saphyr::from_str(text).unwrap();
     let mut after = before.clone();
     Status::from_destination(&before).write_to_destination(&mut after);

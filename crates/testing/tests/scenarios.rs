@@ -52,4 +52,5 @@ scenarios! {
     a_destination_that_is_full_says_so_and_recovers: "full-destination",
     backups_are_restored_from_a_repository_as_of_the_one_asked_for: "restic",
     an_empty_volume_makes_no_snapshot: "restic-empty",
+    volumes_that_share_a_repository_keep_to_their_own_snapshots: "restic-shared",
 }

@@ -77,15 +77,7 @@ fn backup(
         Some(text) => Some((id(text)?, runtime.block_on(files.load_snapshot(id(text)?))?)),
         None => None,
     };
-    let options = ArchiveOptions {
-        host: "volsync".to_owned(),
-        paths: vec!["/data".to_owned()],
-        tags: Vec::new(),
-        time: jiff::Timestamp::now(),
-        pack_size: ArchiveOptions::PACK_SIZE,
-        threads: 2,
-        uploads: 2,
-    };
+    let options = ArchiveOptions::new("volsync", "/data");
     let monitor = Monitor::new(false);
     let archived = archive(
         &files,

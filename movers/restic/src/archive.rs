@@ -15,6 +15,7 @@
 //! the snapshot last.
 
 mod entry;
+mod exclude;
 mod file;
 mod pending;
 mod saver;
@@ -31,7 +32,9 @@ use volsync_mover::{Monitor, Root, Shutdown};
 
 use crate::format::chunker::Chunker;
 use crate::format::snapshot::Summary;
-use crate::format::{Error, Id, Index, RepositoryFiles, Snapshot};
+use crate::format::{Compression, Error, Id, Index, RepositoryFiles, Snapshot};
+
+pub use exclude::Exclude;
 
 use entry::UserNames;
 use pending::Trees;
@@ -49,6 +52,10 @@ pub struct ArchiveOptions {
     pub tags: Vec<String>,
     /// The time that is recorded.
     pub time: Timestamp,
+    /// What is left out.
+    pub exclude: Exclude,
+    /// How much blobs are compressed.
+    pub compression: Compression,
     /// The size at which a pack is written, in bytes.
     pub pack_size: usize,
     /// Threads that read, compress and encrypt.
@@ -58,6 +65,21 @@ pub struct ArchiveOptions {
 }
 
 impl ArchiveOptions {
+    /// A whole volume, as of now, as fast as this machine permits.
+    pub fn new(host: impl Into<String>, path: impl Into<String>) -> Self {
+        Self {
+            host: host.into(),
+            paths: vec![path.into()],
+            tags: Vec::new(),
+            time: Timestamp::now(),
+            exclude: Exclude::default(),
+            compression: Compression::default(),
+            pack_size: Self::PACK_SIZE,
+            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            uploads: 4,
+        }
+    }
+
     /// restic's usual pack size, in bytes.
     pub const PACK_SIZE: usize = 16 << 20;
     /// What restic refuses to exceed, in bytes.
@@ -92,6 +114,7 @@ struct Shared<'a> {
     trees: Trees,
     counters: Counters,
     users: UserNames,
+    exclude: &'a Exclude,
     chunker: Chunker,
     monitor: &'a Monitor,
     shutdown: &'a Shutdown,
@@ -118,6 +141,7 @@ pub fn archive(
         trees: Trees::default(),
         counters: Counters::default(),
         users: UserNames::load(),
+        exclude: &options.exclude,
         chunker,
         monitor,
         shutdown,
@@ -145,7 +169,7 @@ pub fn archive(
         username: shared.users.user(rustix::process::geteuid().as_raw()),
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
-        excludes: Vec::new(),
+        excludes: options.exclude.lines(),
         tags: options.tags.clone(),
         original: None,
         program_version: concat!("volsync ", env!("CARGO_PKG_VERSION")).to_owned(),

@@ -1,6 +1,7 @@
 //! From a task and the variables beside it to a store and what opens it.
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +10,9 @@ use volsync_bucket::{Location, Settings, Store};
 use volsync_contract::{TaskError, env, repository};
 use volsync_mover::Environment;
 
+use crate::archive::ArchiveOptions;
 use crate::error::Error;
+use crate::format::Compression;
 
 /// Where a repository is and what opens it.
 pub struct Access {
@@ -54,6 +57,53 @@ impl Access {
     }
 }
 
+/// How a backup or a prune is made, as the Secret says by restic's own variables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tuning {
+    /// How much blobs are compressed.
+    pub(crate) compression: Compression,
+    /// The size at which a pack is written, in bytes.
+    pub(crate) pack_size: usize,
+    /// Threads that read, compress and encrypt.
+    pub(crate) threads: usize,
+}
+
+impl Tuning {
+    pub(crate) fn new(environment: &Environment) -> Result<Self, TaskError> {
+        let given = |name: &'static str| {
+            environment.get(name).filter(|value| !value.is_empty()).map(|value| (name, value))
+        };
+        let wrong = |(name, value): (&'static str, &str), expected| TaskError::Invalid {
+            name,
+            value: value.to_owned(),
+            expected,
+        };
+        let compression = match given("RESTIC_COMPRESSION") {
+            None => Compression::default(),
+            Some(given) => {
+                Compression::from_name(given.1).ok_or_else(|| wrong(given, Compression::NAMES))?
+            }
+        };
+        let number = |name, range: RangeInclusive<usize>, expected| match given(name) {
+            // restic takes 0 for "not given" as well.
+            None | Some((_, "0")) => Ok(None),
+            Some(given) => match given.1.parse() {
+                Ok(number) if range.contains(&number) => Ok(Some(number)),
+                Ok(_) | Err(_) => Err(wrong(given, expected)),
+            },
+        };
+        let pack_size = number("RESTIC_PACK_SIZE", 4..=128, "a number of MiB from 4 to 128")?;
+        let threads = number("RESTIC_READ_CONCURRENCY", 1..=256, "a number from 1 to 256")?;
+        Ok(Self {
+            compression,
+            pack_size: pack_size.map_or(ArchiveOptions::PACK_SIZE, |size| size << 20),
+            threads: threads.unwrap_or_else(|| {
+                std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+            }),
+        })
+    }
+}
+
 /// The path without symbolic links, as far as it exists.
 fn real(path: &Path) -> PathBuf {
     match (fs::canonicalize(path), path.parent(), path.file_name()) {
@@ -73,6 +123,26 @@ mod tests {
             (repository::PASSWORD.to_owned(), "sesame".to_owned()),
         ];
         Access::new(&Environment::new(given)).unwrap()
+    }
+
+    #[test]
+    fn restics_own_variables_are_taken_and_wrong_ones_are_named() {
+        let tuning = |name: &str, value: &str| {
+            Tuning::new(&Environment::new([(name.to_owned(), value.to_owned())]))
+        };
+        assert_eq!(tuning("RESTIC_PACK_SIZE", "").unwrap().pack_size, 16 << 20);
+        assert_eq!(tuning("RESTIC_PACK_SIZE", "64").unwrap().pack_size, 64 << 20);
+        assert_eq!(tuning("RESTIC_READ_CONCURRENCY", "7").unwrap().threads, 7);
+        assert_eq!(tuning("RESTIC_COMPRESSION", "max").unwrap().compression, Compression::Max);
+        for (name, value) in [
+            ("RESTIC_PACK_SIZE", "129"),
+            ("RESTIC_READ_CONCURRENCY", "many"),
+            ("RESTIC_COMPRESSION", "zip"),
+        ] {
+            let message = tuning(name, value).unwrap_err().to_string();
+            let expected = format!("environment variable {name} is {value:?}, expected ");
+            assert!(message.starts_with(&expected), "{message}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub mod snapshot;
 pub mod tree;
 mod tree_loader;
 
-pub use blob::{BlobKind, Decoder, Encoder, MAX_DATA_BLOB, MAX_TREE_BLOB};
+pub use blob::{BlobKind, Compression, Decoder, Encoder, MAX_DATA_BLOB, MAX_TREE_BLOB};
 pub use crypto::Key;
 pub use error::Error;
 pub use files::RepositoryFiles;

@@ -10,6 +10,7 @@ pub mod error;
 pub mod format;
 pub mod key_file;
 pub mod lock;
+mod needed;
 pub mod polynomial;
 pub mod prune;
 pub mod repository;
@@ -18,6 +19,7 @@ pub mod retain;
 pub mod select;
 pub mod source;
 mod uploads;
+pub mod verify;
 
 pub use error::Error;
 

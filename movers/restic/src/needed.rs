@@ -10,24 +10,29 @@ use tokio::runtime::Handle;
 use volsync_bucket::Kind as Missing;
 use volsync_mover::{Kind, Shutdown};
 
-use super::bits::Bits;
+mod bits;
+
 use crate::format::{BlobKind, Error, Id, Index, RepositoryFiles, TreeLoader};
+use crate::verify::Damage;
+pub(crate) use bits::Bits;
 
 /// The numbers of all blobs below these roots; of a blob that has several copies, of the first.
 ///
-/// A blob that is in no pack is an error. Blocks until done.
-pub(super) fn find_used(
+/// A blob that is in no pack, or a tree that cannot be read, is an error; with `damage` it is put there
+/// and the walk goes on with what there is. Blocks until done.
+pub(crate) fn find_needed(
     files: &RepositoryFiles,
     index: &Index,
     roots: &[Id],
     threads: usize,
-    shutdown: &Shutdown,
-    runtime: &Handle,
+    damage: Option<&Damage>,
+    (shutdown, runtime): (&Shutdown, &Handle),
 ) -> Result<Bits, Error> {
     let walk = Walk {
         files,
         index,
-        used: Bits::new(index.len()),
+        needed: Bits::new(index.len()),
+        damage,
         threads: threads.max(1),
         queue: Mutex::default(),
         changed: Condvar::new(),
@@ -36,7 +41,7 @@ pub(super) fn find_used(
         runtime,
     };
     for root in roots {
-        if walk.mark(BlobKind::Tree, *root)? {
+        if walk.note(walk.mark(BlobKind::Tree, *root))?.unwrap_or(false) {
             walk.queue().trees.push(*root);
         }
     }
@@ -53,13 +58,14 @@ pub(super) fn find_used(
         started
     })?;
     let failed = walk.queue().failed.take();
-    failed.map_or(Ok(walk.used), Err)
+    failed.map_or(Ok(walk.needed), Err)
 }
 
 struct Walk<'a> {
     files: &'a RepositoryFiles,
     index: &'a Index,
-    used: Bits,
+    needed: Bits,
+    damage: Option<&'a Damage>,
     threads: usize,
     queue: Mutex<Queue>,
     changed: Condvar,
@@ -93,7 +99,7 @@ impl Walk<'_> {
                 return Err(Error::Stopped);
             }
             let below = own.len();
-            self.read(&mut loader, tree, &mut own)?;
+            self.note(self.read(&mut loader, tree, &mut own))?;
             if let Some(new) = own.get_mut(below..) {
                 new.reverse();
             }
@@ -120,10 +126,14 @@ impl Walk<'_> {
         })?;
         while let Some(node) = tree.next_node().map_err(damaged)? {
             for content in &node.content {
-                self.mark(BlobKind::Data, *content)?;
+                self.note(self.mark(BlobKind::Data, *content))?;
             }
             match node.subtree {
-                Some(subtree) if self.mark(BlobKind::Tree, subtree)? => new.push(subtree),
+                Some(subtree)
+                    if self.note(self.mark(BlobKind::Tree, subtree))?.unwrap_or(false) =>
+                {
+                    new.push(subtree);
+                }
                 Some(_) => {}
                 None if node.kind == Some(Kind::Directory) => {
                     return Err(damaged("it has a directory without a tree".to_owned()));
@@ -140,7 +150,16 @@ impl Walk<'_> {
             .index
             .number(kind, &id)
             .ok_or_else(|| Error::MissingBlob { kind: kind.name(), id })?;
-        Ok(self.used.insert(number))
+        Ok(self.needed.insert(number))
+    }
+
+    /// Goes on after damage, where that is wanted.
+    fn note<T>(&self, result: Result<T, Error>) -> Result<Option<T>, Error> {
+        match (result, self.damage) {
+            (Ok(value), _) => Ok(Some(value)),
+            (Err(error), Some(damage)) => damage.take(error).map(|()| None),
+            (Err(error), None) => Err(error),
+        }
     }
 
     /// A tree that nobody has begun; `None` at the end.

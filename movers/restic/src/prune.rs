@@ -10,10 +10,8 @@
 //! it. What was left over, the next prune removes. Nothing is changed where something is missing that
 //! a snapshot needs.
 
-mod bits;
 mod plan;
 mod repack;
-mod used;
 
 use std::sync::Arc;
 
@@ -26,6 +24,7 @@ use crate::format::index::{INDEX_FILE_BLOBS, build_index_file};
 use crate::format::pack::PackedBlob;
 use crate::format::{self, Id, Index, RepositoryFiles};
 use crate::lock::Lock;
+use crate::needed::find_needed;
 use crate::repository::Repository;
 use plan::{Fate, Plan};
 
@@ -106,7 +105,8 @@ async fn survey(
     let (files, walked, threads) = (files.clone(), index.clone(), options.threads);
     let (shutdown, runtime) = (shutdown.clone(), Handle::current());
     let planned = tokio::task::spawn_blocking(move || {
-        let used = used::find_used(&files, &walked, &roots, threads, &shutdown, &runtime)?;
+        let ends = (&shutdown, &runtime);
+        let used = find_needed(&files, &walked, &roots, threads, None, ends)?;
         Plan::new(&walked, &used, &packs)
     });
     Ok((index, planned.await.map_err(|_| Error::Interrupted)??))

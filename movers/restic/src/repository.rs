@@ -16,6 +16,7 @@ use crate::format::{self, Id, Key, RepositoryFiles, Snapshot};
 use crate::key_file::KeyFile;
 use crate::lock::{Holder, Locks};
 use crate::polynomial::random_polynomial;
+use crate::verify::Damage;
 
 /// The version of repositories that are made, as restic makes them.
 const VERSION: u32 = 2;
@@ -153,6 +154,24 @@ impl Repository {
         futures::stream::iter(self.list_snapshots().await?)
             .map(|id| async move { Ok(self.files.load_snapshot(id).await?.tree) })
             .buffer_unordered(SNAPSHOT_READS)
+            .try_collect()
+            .await
+    }
+
+    /// The root of every snapshot that can be read; what cannot is damage.
+    pub(crate) async fn verify_snapshots(&self, damage: &Damage) -> Result<Vec<Id>, Error> {
+        let read = |id: Id| async move {
+            match self.files.load_snapshot(id).await {
+                Ok(snapshot) => Ok(Some(snapshot.tree)),
+                // Forgotten meanwhile.
+                Err(format::Error::Store(error)) if error.kind() == Kind::NotFound => Ok(None),
+                Err(error) => damage.take(error).map(|()| None).map_err(Error::from),
+            }
+        };
+        futures::stream::iter(self.list_snapshots().await?)
+            .map(read)
+            .buffer_unordered(SNAPSHOT_READS)
+            .try_filter_map(|found| async move { Ok(found) })
             .try_collect()
             .await
     }

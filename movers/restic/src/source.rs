@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::runtime::Handle;
-use volsync_contract::{Outcome, Phase, Report, ResticReport, ResticSource, Task};
+use volsync_contract::{
+    Outcome, Phase, Report, ResticReport, ResticSource, Task, Verify, VerifyReport,
+};
 use volsync_mover::{Context, RelPath, Root};
 
-use crate::archive::{ArchiveOptions, archive};
-use crate::config::Access;
+use crate::archive::{ArchiveOptions, Exclude, archive};
+use crate::config::{Access, Tuning};
 use crate::error::Error;
 use crate::format::{self, Id, Snapshot};
 use crate::lock::{Holder, Lock, Locks, Mode};
@@ -16,6 +18,7 @@ use crate::prune::{PruneOptions, prune};
 use crate::repository::{Opened, Repository};
 use crate::retain::{Policy, Taken};
 use crate::select::{Wanted, select};
+use crate::verify::{VerifyOptions, verify};
 
 /// How long a backup waits for somebody who prunes.
 pub(crate) const WAIT: Duration = Duration::from_secs(5 * 60);
@@ -26,6 +29,9 @@ const WAIT_TO_REMOVE: Duration = Duration::from_secs(60);
 pub async fn run(task: &Task, source: &ResticSource, context: &Context) -> Result<Report, Error> {
     let access = Access::new(&context.environment)?;
     let policy = Policy::parse(&source.forget)?;
+    // What is wrong with these is told before anything is done.
+    Tuning::new(&context.environment)?;
+    Exclude::new(&source.exclude, source.exclude_caches)?;
     let root = Root::open(&task.data)?;
     access.outside_of(&task.data)?;
     let me = Holder::current(&source.replication);
@@ -49,8 +55,11 @@ pub async fn run(task: &Task, source: &ResticSource, context: &Context) -> Resul
     said.repository = Some(repository.id().to_owned());
     let locks = repository.locks(me);
     back_up(&repository, &locks, root, source, context, &mut said).await?;
-    // What could not be read is only in the snapshots before this one.
-    if context.monitor.is_complete() {
+    // What could not be read, or has been lost, may only be in the snapshots before this one.
+    let verified = verify_volume(&repository, &locks, source, context).await?;
+    let is_damaged = verified.as_ref().is_some_and(|verified| verified.damaged > 0);
+    said.verified = verified;
+    if context.monitor.is_complete() && !is_damaged {
         remove(&repository, &locks, source, policy, context, &mut said).await?;
     }
     Ok(report(context, said))
@@ -100,14 +109,15 @@ async fn archive_volume(
     let parent = select(&snapshots, &wanted)?.cloned();
     let files = repository.files().clone();
     let index = files.load_index().await?;
+    let tuning = Tuning::new(&context.environment)?;
     let options = ArchiveOptions {
-        host: source.host.clone(),
-        paths: vec![source.path.clone()],
         tags: source.tags.clone(),
         time,
-        pack_size: ArchiveOptions::PACK_SIZE,
-        threads: threads(),
-        uploads: 4,
+        exclude: Exclude::new(&source.exclude, source.exclude_caches)?,
+        compression: tuning.compression,
+        pack_size: tuning.pack_size,
+        threads: tuning.threads,
+        ..ArchiveOptions::new(&source.host, &source.path)
     };
     let (monitor, shutdown, runtime) =
         (context.monitor.clone(), context.shutdown.clone(), Handle::current());
@@ -120,8 +130,28 @@ async fn archive_volume(
     Ok((archived.id, archived.snapshot))
 }
 
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+async fn verify_volume(
+    repository: &Repository,
+    locks: &Locks,
+    source: &ResticSource,
+    context: &Context,
+) -> Result<Option<VerifyReport>, Error> {
+    let Some(Verify { percent, round }) = source.verify else { return Ok(None) };
+    let tuning = Tuning::new(&context.environment)?;
+    let options = VerifyOptions { percent, round, threads: tuning.threads };
+    let lock = locks.take(Mode::Shared, WAIT, &context.shutdown).await?;
+    let verified = verify(repository, &options, &context.shutdown).await;
+    lock.release().await?;
+    let verified = verified?;
+    for what in &verified.first {
+        tracing::error!("{what}");
+    }
+    Ok(Some(VerifyReport {
+        packs_read: verified.packs_read as u64,
+        bytes_read: verified.bytes_read,
+        damaged: verified.damaged,
+        first: verified.first.into_iter().next().unwrap_or_default(),
+    }))
 }
 
 /// Forgets what this source need not keep, which is snapshots of its own host and path and no other,
@@ -164,9 +194,10 @@ async fn forget_and_prune(
 ) -> Result<(), Error> {
     repository.forget(superfluous).await?;
     if source.prune {
+        let tuning = Tuning::new(&context.environment)?;
         let options = PruneOptions {
-            pack_size: ArchiveOptions::PACK_SIZE,
-            threads: threads(),
+            pack_size: tuning.pack_size,
+            threads: tuning.threads,
             reads: 8,
             uploads: 4,
         };

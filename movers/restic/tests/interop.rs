@@ -96,13 +96,8 @@ impl Repository {
             parent.map(|id| (id, self.runtime.block_on(self.files.load_snapshot(id)).unwrap()));
         let monitor = Monitor::new(false);
         let options = ArchiveOptions {
-            host: "volsync".to_owned(),
-            paths: vec![volume.display().to_string()],
-            tags: Vec::new(),
-            time: jiff::Timestamp::now(),
             pack_size: 1 << 20,
-            threads: 2,
-            uploads: 2,
+            ..ArchiveOptions::new("volsync", volume.display().to_string())
         };
         let archived = archive(
             &self.files,

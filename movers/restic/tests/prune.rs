@@ -120,15 +120,7 @@ impl Place {
 
     /// Of what `index` does not have.
     fn archive(&self, repository: &Repository, index: &Index, host: &str) -> Id {
-        let options = ArchiveOptions {
-            host: host.to_owned(),
-            paths: vec!["/data".to_owned()],
-            tags: Vec::new(),
-            time: jiff::Timestamp::now(),
-            pack_size: PACK_SIZE,
-            threads: 2,
-            uploads: 2,
-        };
+        let options = ArchiveOptions { pack_size: PACK_SIZE, ..ArchiveOptions::new(host, "/data") };
         let root = Root::open(&self.volume()).unwrap();
         let (monitor, shutdown) = (Monitor::new(false), Shutdown::default());
         let said = (&monitor, &shutdown);
@@ -570,9 +562,12 @@ fn sync(place: &Place) -> ResticReport {
             host: "volsync".to_owned(),
             path: "/data".to_owned(),
             tags: Vec::new(),
+            exclude: Vec::new(),
+            exclude_caches: false,
             unlock: false,
             prune: true,
             forget: "--keep-last 1".to_owned(),
+            verify: None,
         }),
     };
     let output = Command::new(peers::own_binary("volsync-mover-restic"))

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::v1alpha1::{
-    External, MoverStatus, RcloneDestination, ResticDestination, RsyncDestination, RsyncStatus,
-    RsyncTlsDestination, RsyncTlsDestinationStatus, Trigger,
+    External, MoverStatus, RcloneDestination, ResticDestination, ResticDestinationStatus,
+    RsyncDestination, RsyncStatus, RsyncTlsDestination, RsyncTlsDestinationStatus, Trigger,
 };
 
 /// What to replicate, when, and by which method; exactly one method must be given.
@@ -86,6 +86,9 @@ pub struct ReplicationDestinationStatus {
     /// What the other side of rsync over TLS needs to know.
     #[serde(rename = "rsyncTLS", skip_serializing_if = "Option::is_none")]
     pub rsync_tls: Option<RsyncTlsDestinationStatus>,
+    /// How the last restore from a restic repository ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restic: Option<ResticDestinationStatus>,
     /// What an external provider reports.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external: Option<BTreeMap<String, String>>,

@@ -41,6 +41,39 @@ pub struct ResticSource {
     /// Any tag: the repository is unlocked once for each new value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unlock: Option<String>,
+    /// The host that snapshots are recorded under, `volsync` unless given. Retention concerns only
+    /// snapshots of the same host and path, so volumes that share a repository need one each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The path that snapshots are recorded under, `/data` unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The tags of new snapshots.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Vec<String>>,
+    /// What is not backed up, one pattern of gitignore each: `*.tmp`, `/cache/`. A pattern that begins
+    /// with `!` includes again what an earlier one excludes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclude: Option<Vec<String>>,
+    /// Leave out what is in directories with a `CACHEDIR.TAG`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclude_caches: Option<bool>,
+    /// Verify the repository from time to time; never unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<ResticVerify>,
+}
+
+/// How a repository is verified: whether everything is there, and whether a part of the data reads back
+/// as it was written, another part each time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResticVerify {
+    /// Days between verifications, 7 unless given; 0: with each sync.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval_days: Option<i32>,
+    /// How many percent of the data are read each time, 10 unless given; 0: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_data_percent: Option<i32>,
 }
 
 /// Restore from a restic repository.
@@ -80,6 +113,20 @@ pub struct ResticDestination {
     /// Delete files that the restored snapshot does not have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enable_file_deletion: Option<bool>,
+    /// Only snapshots recorded under this host are eligible; those of every host unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Only snapshots recorded under this path are eligible, `/data` unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The snapshot to restore, by its ID or the beginning of it; `host`, `path`, `previous` and
+    /// `restoreAsOf` are not for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+    /// Fail when there is no repository, or no eligible snapshot in it. Unless true, the volume stays
+    /// as it is and the sync succeeds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub require_snapshot: Option<bool>,
 }
 
 /// Which snapshots are kept.
@@ -119,4 +166,29 @@ pub struct ResticSourceStatus {
     /// The last value of `unlock` that was acted on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_unlocked: Option<String>,
+    /// When the repository was last verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_verified: Option<Time>,
+    /// How that ended: `Whole` or `Damaged`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify_result: Option<String>,
+    /// What is damaged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify_message: Option<String>,
+    /// How many verifications found it whole: which part of the data is read next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify_round: Option<i32>,
+}
+
+/// How the last restore ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResticDestinationStatus {
+    /// `Restored`; `NothingEligible`: no snapshot was eligible; `RepositoryMissing`: there was no
+    /// repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore_outcome: Option<String>,
+    /// The ID of the snapshot that was restored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored_snapshot: Option<String>,
 }

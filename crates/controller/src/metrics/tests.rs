@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use volsync_api::ReplicationSource;
-use volsync_contract::{Outcome, Report};
-use volsync_replication::{Observation, Want, step};
+use volsync_contract::{Outcome, Report, RestoreOutcome};
+use volsync_replication::{Observation, Verification, Want, step};
 
 use super::*;
 
@@ -134,6 +134,10 @@ volsync_moved_bytes_total{LABELS} 0
 # HELP volsync_moved_files Files whose content movers sent to the destination
 # TYPE volsync_moved_files counter
 volsync_moved_files_total{LABELS} 0
+# HELP volsync_restore_outcome Set to 1 for the outcome of the last restore from a restic repository
+# TYPE volsync_restore_outcome gauge
+# HELP volsync_repository_damaged Set to 1 if the last verification of the restic repository found damage
+# TYPE volsync_repository_damaged gauge
 # HELP volsync_failures The number of times a synchronization failed, ended incomplete, or could not go on
 # TYPE volsync_failures counter
 volsync_failures_total{LABELS,reason="TransferBlocked"} 0
@@ -266,4 +270,30 @@ fn a_manifest_that_is_not_valid_is_out_of_sync() {
     let metrics = Metrics::default();
     metrics.see(&source("broken", json!({})), None, &Status::default());
     assert!(metrics.text(now).unwrap().contains(r#"method="invalid"} 1.0"#));
+}
+
+#[test]
+fn outcomes_of_restores_and_verifications_are_told_once_there_are_any() {
+    let mut world = World::new();
+    let told = |world: &World, name: &str| -> Vec<String> {
+        let text = world.metrics.text(at("12:00:00")).unwrap();
+        let series = text.lines().filter(|line| line.starts_with(name));
+        series.filter_map(|line| Some(line.rsplit_once("method=\"rsync\"")?.1.to_owned())).collect()
+    };
+    assert!(told(&world, "volsync_restore_outcome").is_empty());
+    assert!(told(&world, "volsync_repository_damaged").is_empty());
+
+    world.status.restic.restore = Some(RestoreOutcome::NothingEligible);
+    let damage = Some("pack 01 is missing".to_owned());
+    world.status.restic.verification = Some(Verification { at: at("11:00:00"), round: 3, damage });
+    world.metrics.see(&world.object, Some(&world.replication), &world.status);
+    assert_eq!(
+        told(&world, "volsync_restore_outcome"),
+        [
+            ",outcome=\"Restored\"} 0",
+            ",outcome=\"NothingEligible\"} 1",
+            ",outcome=\"RepositoryMissing\"} 0"
+        ]
+    );
+    assert_eq!(told(&world, "volsync_repository_damaged"), ["} 1"]);
 }

@@ -61,7 +61,12 @@ impl Runner {
         let done = live.status.last_manual_sync.as_deref() == Some(self.tag.as_str());
         let rests = !observe(live, &self.hands.state, None).leftovers;
         if done && rests {
-            self.lives[index].finished = Some(Finished::Ended(ExitStatus::Complete));
+            let verified = live.status.restic.verification.as_ref();
+            let status = match verified.is_some_and(|last| last.damage.is_some()) {
+                true => ExitStatus::Incomplete,
+                false => ExitStatus::Complete,
+            };
+            self.lives[index].finished = Some(Finished::Ended(status));
             self.record(index, now)?;
         }
         Ok(())

@@ -125,7 +125,7 @@ impl Runner {
         let resolved = &self.lives[index].resolved;
         for happening in happenings {
             let told = match happening {
-                Happening::SyncCompleted { .. } => false,
+                Happening::SyncCompleted { .. } | Happening::NothingRestored { .. } => false,
                 // A destination says that it listens, which is more.
                 Happening::SyncStarted { .. } => {
                     self.mode == Mode::Keep && resolved.direction() == Direction::Source
@@ -133,7 +133,9 @@ impl Runner {
                 Happening::SyncIncomplete { .. } | Happening::MoverFailed { .. } => {
                     self.mode == Mode::Keep
                 }
-                Happening::IntervalMissed { .. } | Happening::Blocked { .. } => true,
+                Happening::IntervalMissed { .. }
+                | Happening::RepositoryDamaged { .. }
+                | Happening::Blocked { .. } => true,
             };
             if told {
                 let event = match happening.kind() {

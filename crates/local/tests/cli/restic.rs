@@ -213,3 +213,153 @@ fn a_repository_inside_a_volume_that_it_would_lose_or_hold_itself_is_refused() {
         assert!(!machine.path(inside).exists());
     }
 }
+
+#[test]
+fn what_the_user_leaves_out_is_not_saved_and_the_snapshot_says_what_it_was_told() {
+    let machine = machine();
+    let options = "host: app
+    path: /photos
+    tags: [one, two]
+    exclude: ['*.tmp', '/cache/', '!keep.tmp']
+    excludeCaches: true
+    retain:";
+    write(&machine, &manifests(&machine).replace("retain:", options));
+    for (name, content) in [
+        ("photos/a", "kept"),
+        ("photos/x.tmp", "not"),
+        ("photos/deep/x.tmp", "not"),
+        ("photos/deep/keep.tmp", "kept"),
+        ("photos/cache/a", "not"),
+        ("photos/deep/cache/a", "kept"),
+        ("photos/thumbnails/CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55\n"),
+        ("photos/thumbnails/a", "not"),
+        ("photos/other/CACHEDIR.TAG", "of somebody else"),
+        ("photos/other/a", "kept"),
+    ] {
+        let path = machine.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    for _ in 0..2 {
+        let said = machine.says("sync", &["--only", "source/photos"]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
+    let listed = restic(&machine, &["ls", "latest", "--host", "app", "--path", "/photos"]);
+    let files: Vec<_> = listed.lines().skip(1).filter(|line| !line.is_empty()).collect();
+    assert_eq!(
+        files,
+        [
+            "/a",
+            "/deep",
+            "/deep/cache",
+            "/deep/cache/a",
+            "/deep/keep.tmp",
+            "/other",
+            "/other/CACHEDIR.TAG",
+            "/other/a",
+            "/thumbnails",
+            "/thumbnails/CACHEDIR.TAG",
+        ]
+    );
+    let snapshots: serde_json::Value =
+        serde_json::from_str(&restic(&machine, &["snapshots", "--json"])).unwrap();
+    assert_eq!(snapshots[1]["tags"], serde_json::json!(["one", "two"]));
+    assert_eq!(snapshots[1]["excludes"], serde_json::json!(["*.tmp", "/cache/", "!keep.tmp"]));
+    restic(&machine, &["check", "--read-data"]);
+
+    write(&machine, &manifests(&machine).replace("retain:", "exclude: ['[z-a]']\n    retain:"));
+    let said = machine.says("sync", &["--only", "source/photos"]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.out.contains("spec.restic.exclude: "), "{}", said.out);
+}
+
+#[test]
+fn a_restore_that_must_find_a_snapshot_fails_without_one_and_makes_nothing() {
+    let machine = machine();
+    let destination = |more: &str| {
+        let more = format!("destinationPVC: mirror\n    {more}\n");
+        write(&machine, &manifests(&machine).replace("destinationPVC: mirror\n", &more));
+        machine.says("sync", &["--only", "destination/mirror"])
+    };
+    let said = destination("requireSnapshot: true");
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.out.contains("there is no repository at "), "{}", said.out);
+    assert!(!machine.path("repository").exists());
+
+    let said = destination("previous: 0");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let outcome = |machine: &Machine| machine.status("ReplicationDestination")["restic"].clone();
+    let missing = serde_json::json!({"restoreOutcome": "RepositoryMissing"});
+    assert_eq!(outcome(&machine), missing);
+
+    let said = destination("requireSnapshot: true");
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.out.contains("is eligible: none is of path /data"), "{}", said.out);
+
+    write(&machine, &manifests(&machine));
+    back_up(&machine, "first");
+    back_up(&machine, "second");
+    let snapshots: serde_json::Value =
+        serde_json::from_str(&restic(&machine, &["snapshots", "--json"])).unwrap();
+    let id = snapshots[0]["id"].as_str().unwrap();
+    let said = destination(&format!("snapshot: '{}'", &id[..10]));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(fs::read_to_string(machine.path("mirror/a")).unwrap(), "first");
+    let restored = serde_json::json!({"restoreOutcome": "Restored", "restoredSnapshot": id});
+    assert_eq!(outcome(&machine), restored);
+
+    let said = destination("snapshot: '00000000'");
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.out.contains("none has an ID that begins with 00000000"), "{}", said.out);
+    let said = destination("snapshot: latest\n    previous: 1");
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.err.contains("\"latest\" is not the ID of a snapshot"), "{}", said.err);
+    assert!(said.err.contains("spec.restic.previous: selects among snapshots"), "{}", said.err);
+}
+
+#[test]
+fn a_repository_that_is_damaged_is_found_out_and_nothing_is_forgotten_until_it_is_whole() {
+    let machine = machine();
+    let verify = "verify: {intervalDays: 0, readDataPercent: 100}\n    retain: {last: '1'}";
+    write(&machine, &manifests(&machine).replace("retain: {last: '5'}", verify));
+    let numbers: String = (0..20_000).map(|number| format!("{number} ")).collect();
+    fs::write(machine.path("photos/numbers"), numbers).unwrap();
+    let sync = || machine.says("sync", &["--only", "source/photos"]);
+    let said = sync();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains(", repository verified ("), "{}", said.out);
+    let status = || machine.status("ReplicationSource")["restic"].clone();
+    assert_eq!(
+        (status()["verifyResult"].as_str(), &status()["verifyRound"]),
+        (Some("Whole"), &1.into())
+    );
+
+    let packs = files(&machine.path("repository/data"));
+    // The other one has the directory.
+    let (path, bytes) = packs.into_iter().max_by_key(|(_, bytes)| bytes.len()).unwrap();
+    let mut damaged = bytes.clone();
+    damaged[10] ^= 1;
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    fs::write(&path, &damaged).unwrap();
+    fs::write(machine.path("photos/a"), "hello again").unwrap();
+    let said = sync();
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(said.out.contains("the repository is DAMAGED, nothing is forgotten"), "{}", said.out);
+    assert!(said.err.contains("the repository is damaged: pack "), "{said:?}");
+    assert_eq!(
+        (status()["verifyResult"].as_str(), &status()["verifyRound"]),
+        (Some("Damaged"), &1.into())
+    );
+    assert!(status()["verifyMessage"].as_str().unwrap().starts_with("pack "));
+    let snapshots = || fs::read_dir(machine.path("repository/snapshots")).unwrap().count();
+    assert_eq!(snapshots(), 2);
+
+    fs::write(&path, &bytes).unwrap();
+    let said = sync();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(
+        (status()["verifyResult"].as_str(), &status()["verifyRound"]),
+        (Some("Whole"), &2.into())
+    );
+    assert_eq!((status()["verifyMessage"].as_str(), snapshots()), (None, 1));
+}

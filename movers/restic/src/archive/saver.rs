@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 
 use super::ArchiveOptions;
 use crate::format::pack::PackBuilder;
-use crate::format::{BlobKind, Encoder, Error, Id, Index, RepositoryFiles};
+use crate::format::{BlobKind, Compression, Encoder, Error, Id, Index, RepositoryFiles};
 use crate::uploads::Uploads;
 
 const SHARDS: usize = 16;
@@ -30,6 +30,7 @@ pub(super) struct BlobSaver<'a> {
     data: Packer,
     trees: Packer,
     pack_size: usize,
+    compression: Compression,
     uploads: Uploads,
     bytes: AtomicU64,
     packed_bytes: AtomicU64,
@@ -87,15 +88,16 @@ impl<'a> BlobSaver<'a> {
             data: Packer::default(),
             trees: Packer::default(),
             pack_size: options.pack_size.min(ArchiveOptions::MAX_PACK_SIZE),
+            compression: options.compression,
             uploads: Uploads::new(files, options.uploads, runtime),
             bytes: AtomicU64::new(0),
             packed_bytes: AtomicU64::new(0),
         }
     }
 
-    /// The format's version.
-    pub(super) fn version(&self) -> u32 {
-        self.files.version()
+    /// One for each thread.
+    pub(super) fn encoder(&self) -> Result<Encoder, Error> {
+        Encoder::with(self.files.version(), self.compression)
     }
 
     pub(super) const fn files(&self) -> &'a RepositoryFiles {
@@ -126,7 +128,7 @@ impl<'a> BlobSaver<'a> {
         if self.index.contains(kind, &id) || !packer.claim(id) {
             return Ok(id);
         }
-        let sealed = encoder.encode(self.files.key(), plain)?;
+        let sealed = encoder.encode(self.files.key(), kind, plain)?;
         packer.count.fetch_add(1, Relaxed);
         self.bytes.fetch_add(plain.len() as u64, Relaxed);
         self.packed_bytes.fetch_add(sealed.bytes.len() as u64, Relaxed);

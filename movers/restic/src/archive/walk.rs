@@ -10,6 +10,7 @@ use volsync_mover::{Dir, Kind, RelPath, Root, Xattr, io_reason};
 
 use super::Shared;
 use super::entry::{is_unchanged, node_of, recordable};
+use super::exclude::{Exclude, TAG};
 use super::pending::{PendingDir, Trees};
 use super::workers::{Batch, Workers};
 use crate::format::tree::TreeReader;
@@ -47,6 +48,16 @@ impl Names {
         }
         let Self { bytes, spans } = &mut names;
         spans.sort_unstable_by(|a, b| slice(bytes, a).cmp(slice(bytes, b)));
+        Ok(names)
+    }
+
+    /// Those of a directory that is to be backed up.
+    fn wanted(dir: &Dir, exclude: &Exclude) -> io::Result<Self> {
+        let mut names = Self::read(dir)?;
+        if exclude.is_cache(dir)? {
+            let Self { bytes, spans } = &mut names;
+            spans.retain(|span| slice(bytes, span) == TAG);
+        }
         Ok(names)
     }
 
@@ -120,10 +131,10 @@ pub(super) fn walk<'s>(
         shared,
         workers,
         trees: TreeLoader::new(saver.files(), saver.index(), runtime.clone())?,
-        encoder: Encoder::new(saver.version())?,
+        encoder: saver.encoder()?,
     };
     let dir = root.dir(&RelPath::root()).map_err(Error::ReadVolume)?;
-    let names = Names::read(&dir).map_err(Error::ReadVolume)?;
+    let names = Names::wanted(&dir, shared.exclude).map_err(Error::ReadVolume)?;
     let path = RelPath::root();
     let previous = walk.previous(&path, parent.map(|parent| parent.tree));
     let mut frames = vec![Frame {
@@ -165,6 +176,15 @@ impl Walk<'_, '_, '_> {
                 // The file system's own, made anew with every volume.
                 continue;
             }
+            match self.is_left_out(frame, &name, kind) {
+                Ok(false) => {}
+                Ok(true) => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    self.skipped(&frame.path.join(&name), &error);
+                    continue;
+                }
+            }
             let previous = match frame.previous.find(&name) {
                 Ok(previous) => previous,
                 Err(why) => {
@@ -183,6 +203,13 @@ impl Walk<'_, '_, '_> {
             }
         }
         Ok(None)
+    }
+
+    fn is_left_out(&self, frame: &Frame, name: &[u8], kind: Option<Kind>) -> io::Result<bool> {
+        self.shared.exclude.leaves_out(&frame.path.join(name), || match kind {
+            Some(kind) => Ok(kind),
+            None => Ok(Kind::of(&statat(&*frame.dir, name, AtFlags::SYMLINK_NOFOLLOW)?)),
+        })
     }
 
     fn skipped(&self, path: &RelPath, error: &io::Error) {
@@ -306,7 +333,7 @@ impl Walk<'_, '_, '_> {
         let path = frame.path.join(name);
         let xattrs =
             recordable(self.shared.monitor, volsync_mover::file_xattrs(&dir)?, || path.clone());
-        let names = Names::read(&dir)?;
+        let names = Names::wanted(&dir, self.shared.exclude)?;
         let node = node_of(name, &stat, xattrs, &self.shared.users);
         self.send_batch(frame);
         hand_on(frame);

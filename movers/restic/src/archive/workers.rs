@@ -200,7 +200,7 @@ fn work(
     (offers, blobs): (&Sender<SharedBlob>, &Receiver<SharedBlob>),
     busy: &AtomicUsize,
 ) -> Result<(), Error> {
-    let encoder = Encoder::new(shared.saver.version())?;
+    let encoder = shared.saver.encoder()?;
     let mut worker = Worker { encoder, buffer: Vec::new(), blobs, offers };
     let mut result = Ok(());
     loop {

@@ -14,8 +14,48 @@ pub const MAX_DATA_BLOB: u32 = 64 << 20;
 /// The longest tree blob that is read, in bytes: a directory of some millions of entries.
 pub const MAX_TREE_BLOB: u32 = 2047 << 20;
 
-/// Level of zstd that restic's default ("auto") is closest to.
-const LEVEL: i32 = 3;
+/// How much blobs are compressed, as `RESTIC_COMPRESSION` of a repository of version 2 says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// Directories only.
+    Off,
+    /// The least.
+    Fastest,
+    /// restic's default.
+    #[default]
+    Auto,
+    /// More, in more time.
+    Better,
+    /// The most.
+    Max,
+}
+
+impl Compression {
+    /// What the user may write.
+    pub const NAMES: &str = "auto, off, fastest, better or max";
+
+    /// From what the user wrote.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "auto" => Self::Auto,
+            "off" => Self::Off,
+            "fastest" => Self::Fastest,
+            "better" => Self::Better,
+            "max" => Self::Max,
+            _ => return None,
+        })
+    }
+
+    /// The level of zstd that comes closest to restic's.
+    const fn level(self) -> i32 {
+        match self {
+            Self::Fastest => 1,
+            Self::Off | Self::Auto => 3,
+            Self::Better => 7,
+            Self::Max => 11,
+        }
+    }
+}
 
 /// What a blob holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +87,7 @@ impl BlobKind {
 /// Compresses and seals blobs, with memory that is used again. One a thread.
 pub struct Encoder {
     compressor: Option<Compressor<'static>>,
+    compression: Compression,
     sealed: Vec<u8>,
 }
 
@@ -68,20 +109,26 @@ pub struct Sealed<'a> {
 impl Encoder {
     /// For a repository of version 1 (nothing is compressed) or 2.
     pub fn new(version: u32) -> Result<Self, Error> {
+        Self::with(version, Compression::default())
+    }
+
+    /// The same, compressing so much.
+    pub fn with(version: u32, compression: Compression) -> Result<Self, Error> {
         let compressor = match version {
             0 | 1 => None,
-            _ => Some(Compressor::new(LEVEL).map_err(Error::Compress)?),
+            _ => Some(Compressor::new(compression.level()).map_err(Error::Compress)?),
         };
-        Ok(Self { compressor, sealed: Vec::new() })
+        Ok(Self { compressor, compression, sealed: Vec::new() })
     }
 
     /// Compresses and seals one blob.
-    pub fn encode(&mut self, key: &Key, plain: &[u8]) -> Result<Sealed<'_>, Error> {
+    pub fn encode(&mut self, key: &Key, kind: BlobKind, plain: &[u8]) -> Result<Sealed<'_>, Error> {
+        let stays = kind == BlobKind::Data && self.compression == Compression::Off;
         self.sealed.clear();
         self.sealed.resize(NONCE, 0);
         let raw_length = match &mut self.compressor {
             // No length says "not compressed", so an empty blob cannot be.
-            Some(compressor) if !plain.is_empty() => {
+            Some(compressor) if !plain.is_empty() && !stays => {
                 compress(compressor, plain, &mut self.sealed)?;
                 u32::try_from(plain.len())
                     .map_err(|_| Error::damaged("a blob", "it is longer than 4 GiB"))?
@@ -230,7 +277,7 @@ mod tests {
             for plain in [&b""[..], b"a", &[7; 100_000]] {
                 let id = Id::of(plain);
                 let mut encoder = Encoder::new(version).unwrap();
-                let sealed = encoder.encode(&key(), plain).unwrap();
+                let sealed = encoder.encode(&key(), BlobKind::Data, plain).unwrap();
                 let (bytes, raw_length) = (sealed.bytes.to_vec(), sealed.raw_length);
                 assert_eq!(raw_length != 0, version == 2 && !plain.is_empty());
                 let mut decoder = Decoder::new().unwrap();

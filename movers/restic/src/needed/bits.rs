@@ -3,21 +3,21 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 #[derive(Debug)]
-pub(super) struct Bits(Vec<AtomicU64>);
+pub(crate) struct Bits(Vec<AtomicU64>);
 
 impl Bits {
     /// An empty set for the numbers below `end`.
-    pub(super) fn new(end: usize) -> Self {
+    pub(crate) fn new(end: usize) -> Self {
         Self(std::iter::repeat_with(AtomicU64::default).take(end.div_ceil(64)).collect())
     }
 
     /// Adds a number; false if it was there.
-    pub(super) fn insert(&self, number: usize) -> bool {
+    pub(crate) fn insert(&self, number: usize) -> bool {
         let bit = 1 << (number % 64);
         self.0.get(number / 64).is_some_and(|word| word.fetch_or(bit, Relaxed) & bit == 0)
     }
 
-    pub(super) fn contains(&self, number: usize) -> bool {
+    pub(crate) fn contains(&self, number: usize) -> bool {
         self.0.get(number / 64).is_some_and(|word| word.load(Relaxed) >> (number % 64) & 1 == 1)
     }
 }

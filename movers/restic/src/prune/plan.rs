@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use super::bits::Bits;
 use crate::format::pack::{FRAME, PackedBlob};
 use crate::format::{BlobKind, Error, Id, Index};
+use crate::needed::Bits;
 
 /// What no snapshot needs may take so much of what is left, in percent; restic's default.
 const UNUSED_PERCENT: u64 = 5;

@@ -129,6 +129,9 @@ impl<'a> Repository<'a> {
             tags: Vec::new(),
             unlock: false,
             prune,
+            exclude: Vec::new(),
+            exclude_caches: false,
+            verify: None,
             forget: forget.to_owned(),
         })
     }
