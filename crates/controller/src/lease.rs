@@ -16,6 +16,10 @@ use tokio::time::Instant;
 
 use crate::error::{Asked, Error};
 
+mod fence;
+
+pub(crate) use fence::Fence;
+
 const NAME: &str = "b95b3104.backube";
 const DURATION: Duration = Duration::from_secs(137);
 /// A leader that could not renew for so long stops being one, well before others may take over.
@@ -30,12 +34,14 @@ pub(crate) struct Leadership {
     identity: String,
     /// What was last seen of the Lease, and when that changed.
     seen: Option<(LeaseSpec, Instant)>,
+    /// What the leader's requests pass, but for those about the Lease.
+    fence: Fence,
 }
 
 impl Leadership {
     /// A candidate for the Lease in `namespace`.
-    pub(crate) fn new(client: Client, namespace: &str, identity: String) -> Self {
-        Self { api: Api::namespaced(client, namespace), identity, seen: None }
+    pub(crate) fn new(client: Client, namespace: &str, identity: String, fence: Fence) -> Self {
+        Self { api: Api::namespaced(client, namespace), identity, seen: None, fence }
     }
 
     /// Waits until this process leads.
@@ -108,6 +114,15 @@ impl Leadership {
 
     /// Takes or renews the Lease if it is ours or nobody's. `false`: somebody else has it.
     async fn try_hold(&mut self) -> Result<bool, Error> {
+        let asked = Instant::now();
+        let held = self.take_or_renew().await?;
+        if held {
+            self.fence.open(asked, DEADLINE);
+        }
+        Ok(held)
+    }
+
+    async fn take_or_renew(&mut self) -> Result<bool, Error> {
         let now = MicroTime(Timestamp::now());
         let Some(mut lease) = self.read().await? else {
             let created = self.api.create(&PostParams::default(), &self.first(now)).await;

@@ -41,7 +41,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures::FutureExt;
-use lease::Leadership;
+use lease::{Fence, Leadership};
 use volsync_api::{ReplicationDestination, ReplicationSource};
 
 #[tokio::main]
@@ -70,19 +70,25 @@ fn start_logging(logging: &args::Logging) -> Result<(), tracing_subscriber::util
     if logging.json { lines.json().finish().try_init() } else { lines.finish().try_init() }
 }
 
-async fn connect(kubeconfig: Option<PathBuf>) -> anyhow::Result<kube::Client> {
+/// How the API server is reached.
+async fn configure(kubeconfig: Option<PathBuf>) -> anyhow::Result<kube::Config> {
     use kube::config::{Config, KubeConfigOptions, Kubeconfig};
     let Some(path) = kubeconfig else {
-        return kube::Client::try_default().await.context("cannot find the Kubernetes cluster");
+        return Config::infer().await.context("cannot find the Kubernetes cluster");
     };
     let cannot = || format!("cannot use the kubeconfig {}", path.display());
     let file = Kubeconfig::read_from(&path).with_context(cannot)?;
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-    kube::Client::try_from(config.with_context(cannot)?).with_context(cannot)
+    config.with_context(cannot)
 }
 
 async fn serve(invocation: args::Invocation) -> anyhow::Result<()> {
-    let client = connect(invocation.kubeconfig).await?;
+    let config = configure(invocation.kubeconfig).await?;
+    let unusable = "cannot connect to the Kubernetes API server";
+    let client = kube::Client::try_from(config.clone()).context(unusable)?;
+    let fence = Fence::default();
+    let fenced = kube::client::ClientBuilder::try_from(config).context(unusable)?;
+    let fenced = fenced.with_layer(&fence).build();
     let version =
         client.apiserver_version().await.context("cannot reach the Kubernetes API server")?;
     tracing::info!(
@@ -98,14 +104,14 @@ async fn serve(invocation: args::Invocation) -> anyhow::Result<()> {
             health::answer(request.uri().path())
         }));
     }
-    let ctx = Arc::new(context::Context::new(client.clone(), invocation.settings));
+    let ctx = Arc::new(context::Context::new(fenced, invocation.settings));
     if let Some(options) = invocation.scrape {
         scrape::start(options, client.clone(), ctx.metrics.clone()).await?;
     }
     let asked = stopped()?.shared();
     let mut leadership = invocation
         .leader_elect
-        .then(|| Leadership::new(client, &invocation.namespace, invocation.identity.clone()));
+        .then(|| Leadership::new(client, &invocation.namespace, invocation.identity, fence));
     if let Some(leadership) = &mut leadership {
         tokio::select! {
             () = leadership.acquire() => {}

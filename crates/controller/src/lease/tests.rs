@@ -1,13 +1,16 @@
 //! One leader at a time, whatever becomes of requests and leaders.
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 use tokio::time::{Instant, advance, timeout};
+
+use tower_layer::Layer as _;
 
 use super::*;
 use crate::fixtures::{ApiServer, Fault, REFUSAL, golden};
 
 fn candidate(server: &ApiServer, identity: &str) -> Leadership {
-    Leadership::new(server.client(), "volsync-system", identity.to_owned())
+    Leadership::new(server.client(), "volsync-system", identity.to_owned(), Fence::default())
 }
 
 fn lease(server: &ApiServer) -> Value {
@@ -125,4 +128,33 @@ async fn what_is_not_permitted_is_named() {
 async fn golden_lease() {
     let leader = candidate(&ApiServer::default(), "volsync-6d5f9c7b8-x2x4q");
     golden("lease", &leader.first(MicroTime("2024-05-06T07:08:09.123456Z".parse().unwrap())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_frozen_for_longer_than_its_lease_writes_nothing_when_it_wakes() {
+    let server = ApiServer::default();
+    let fence = Fence::default();
+    let client = Client::new(fence.layer(server.clone()), "default");
+    let maps = Api::<ConfigMap>::namespaced(client, "home");
+    let write = async |name: &str| {
+        let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+        let map = ConfigMap { metadata, ..ConfigMap::default() };
+        maps.create(&PostParams::default(), &map).await
+    };
+    // Without leader election there is no fence.
+    write("before").await.unwrap();
+    let mut leader =
+        Leadership::new(server.client(), "volsync-system", "a".to_owned(), fence.clone());
+    assert!(leads_within(&mut leader, Duration::from_secs(1)).await);
+    advance(DEADLINE - Duration::from_secs(1)).await;
+    write("leading").await.unwrap();
+    advance(Duration::from_secs(1)).await;
+    let error = write("frozen").await.unwrap_err();
+    assert!(error.to_string().contains("Lease has run out"), "{error}");
+    assert!(maps.get_opt("frozen").await.unwrap().is_none());
+    assert!(maps.get_opt("leading").await.unwrap().is_some());
+
+    // Renewed, it writes again.
+    assert!(timeout(Duration::from_secs(200), leader.renew()).await.unwrap().is_some());
+    write("renewed").await.unwrap();
 }
