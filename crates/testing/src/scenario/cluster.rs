@@ -352,7 +352,9 @@ impl Driver for Cluster {
                 let there = found.iter().any(|object| contains(object, &wanted.has));
                 Ok((!there).then(|| format!("no {} has {}", wanted.kind, wanted.has)))
             })?,
-            Wait::Count(all) => self.until(60, |cluster| {
+            // A provisioner that could not take its finalizer off a snapshot tries again after a minute
+            // and more.
+            Wait::Count(all) => self.until(150, |cluster| {
                 for (kind, wanted) in all {
                     let found = cluster.objects(kind)?.len();
                     if found != *wanted {
