@@ -352,9 +352,9 @@ impl Driver for Cluster {
                 let there = found.iter().any(|object| contains(object, &wanted.has));
                 Ok((!there).then(|| format!("no {} has {}", wanted.kind, wanted.has)))
             })?,
-            // A provisioner that could not take its finalizer off a snapshot tries again after a minute
-            // and more.
-            Wait::Count(all) => self.until(150, |cluster| {
+            // The provisioner that could not take its finalizer off a snapshot, as somebody else wrote to
+            // it, looks again only every few minutes.
+            Wait::Count(all) => self.until(330, |cluster| {
                 for (kind, wanted) in all {
                     let found = cluster.objects(kind)?.len();
                     if found != *wanted {
