@@ -80,7 +80,7 @@ fn run_tests(root: &Path, options: &TestOptions) -> Result<Tally> {
             println!("\n{}\n{said}", program.title);
             tally.read(&said);
             if !passed {
-                tally.broken.push(Broken { program: program.clone(), tests: failures(&said) });
+                tally.broken.push(Broken::new(program.clone(), &said));
             }
         }
         Ok(())
@@ -95,7 +95,9 @@ fn run_tests(root: &Path, options: &TestOptions) -> Result<Tally> {
     tally.try_again(|program, name| {
         let (passed, said) = program.run(options, &["--exact".to_owned(), name.to_owned()])?;
         println!("\n{}, again\n{said}", program.title);
-        Ok(passed)
+        let mut again = Tally::default();
+        again.read(&said);
+        Ok(passed && again.passed == 1)
     })?;
     run(cargo(root).args(["test", "--workspace", "--doc", "--quiet"]))?;
     Ok(tally)
@@ -172,6 +174,16 @@ fn programs(root: &Path) -> Result<Vec<Program>> {
 struct Broken {
     program: Program,
     tests: Vec<String>,
+    /// Whether it went on to its end, so that there is nothing wrong but these tests.
+    ended: bool,
+}
+
+impl Broken {
+    fn new(program: Program, said: &str) -> Self {
+        let (tests, mut own) = (failures(said), Tally::default());
+        own.read(said);
+        Self { program, ended: !tests.is_empty() && own.failed == tests.len(), tests }
+    }
 }
 
 /// The tests that failed, from what their program said.
@@ -218,8 +230,13 @@ impl Tally {
         if self.failed > UNSTEADY {
             return Ok(());
         }
-        for Broken { program, tests } in std::mem::take(&mut self.broken) {
-            let (mut still, names) = (Vec::new(), tests.len());
+        for broken in std::mem::take(&mut self.broken) {
+            if !broken.ended {
+                self.broken.push(broken);
+                continue;
+            }
+            let Broken { program, tests, ended } = broken;
+            let mut still = Vec::new();
             for test in tests {
                 if run(&program, &test)? {
                     self.failed -= 1;
@@ -229,9 +246,8 @@ impl Tally {
                     still.push(test);
                 }
             }
-            // A program that broke off named no test.
-            if names == 0 || !still.is_empty() {
-                self.broken.push(Broken { program, tests: still });
+            if !still.is_empty() {
+                self.broken.push(Broken { program, tests: still, ended });
             }
         }
         Ok(())
@@ -268,6 +284,7 @@ mod tests {
         let broken = |title, tests: &[&str]| Broken {
             program: program(title),
             tests: tests.iter().map(|&test| test.to_owned()).collect(),
+            ended: !tests.is_empty(),
         };
         let failed = |failed, broken| Tally { passed: 3, failed, broken, ..Tally::default() };
 
@@ -277,6 +294,14 @@ mod tests {
         assert_eq!((tally.passed, tally.failed), (4, 1));
         assert_eq!(tally.unsteady, ["slow"]);
         assert_eq!(tally.broken, [broken("b", &["wrong"]), broken("c", &[])]);
+
+        // One that named a test and then broke off has not run the others.
+        let said = "test a ... ok\ntest slow ... FAILED\nfatal runtime error: stack overflow\n";
+        let off = Broken::new(program("d"), said);
+        assert_eq!((&off.tests[..], off.ended), (&["slow".to_owned()][..], false));
+        let mut tally = failed(0, vec![off]);
+        tally.try_again(|_, _| Ok(true)).unwrap();
+        assert_eq!(tally.broken.len(), 1);
 
         let many = || failed(3, vec![broken("a", &["one", "two", "three"])]);
         let mut tally = many();

@@ -160,20 +160,8 @@ impl Repository {
 
     /// The root of every snapshot that can be read; what cannot is damage.
     pub(crate) async fn verify_snapshots(&self, damage: &Damage) -> Result<Vec<Id>, Error> {
-        let read = |id: Id| async move {
-            match self.files.load_snapshot(id).await {
-                Ok(snapshot) => Ok(Some(snapshot.tree)),
-                // Forgotten meanwhile.
-                Err(format::Error::Store(error)) if error.kind() == Kind::NotFound => Ok(None),
-                Err(error) => damage.take(error).map(|()| None).map_err(Error::from),
-            }
-        };
-        futures::stream::iter(self.list_snapshots().await?)
-            .map(read)
-            .buffer_unordered(SNAPSHOT_READS)
-            .try_filter_map(|found| async move { Ok(found) })
-            .try_collect()
-            .await
+        let snapshots = self.read_snapshots(|error| damage.take(error)).await?;
+        Ok(snapshots.into_iter().map(|(_, snapshot)| snapshot.tree).collect())
     }
 
     async fn list_snapshots(&self) -> Result<Vec<Id>, Error> {
@@ -187,19 +175,27 @@ impl Repository {
 
     /// Every snapshot, in no order. One that was forgotten meanwhile is left out.
     pub async fn snapshots(&self) -> Result<Vec<(Id, Snapshot)>, Error> {
-        let read = |id: Id| async move {
-            match self.files.load_snapshot(id).await {
-                Ok(snapshot) => Ok(Some((id, snapshot))),
-                Err(format::Error::Store(error)) if error.kind() == Kind::NotFound => Ok(None),
-                Err(error) => Err(Error::from(error)),
+        self.read_snapshots(Err).await
+    }
+
+    /// Leaves out what `unreadable` takes.
+    async fn read_snapshots(
+        &self,
+        unreadable: impl Fn(format::Error) -> Result<(), format::Error>,
+    ) -> Result<Vec<(Id, Snapshot)>, Error> {
+        let mut reads = futures::stream::iter(self.list_snapshots().await?)
+            .map(|id| async move { (id, self.files.load_snapshot(id).await) })
+            .buffer_unordered(SNAPSHOT_READS);
+        let mut snapshots = Vec::new();
+        while let Some((id, read)) = reads.next().await {
+            match read {
+                Ok(snapshot) => snapshots.push((id, snapshot)),
+                // Forgotten meanwhile.
+                Err(format::Error::Store(error)) if error.kind() == Kind::NotFound => {}
+                Err(error) => unreadable(error)?,
             }
-        };
-        futures::stream::iter(self.list_snapshots().await?)
-            .map(read)
-            .buffer_unordered(SNAPSHOT_READS)
-            .try_filter_map(|found| async move { Ok(found) })
-            .try_collect()
-            .await
+        }
+        Ok(snapshots)
     }
 
     /// Removes snapshot files. Data stays until it is pruned.
