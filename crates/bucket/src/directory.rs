@@ -26,7 +26,7 @@ use crate::key::problem_with_path;
 use crate::store::{Entry, Listing, Store};
 use unfinished::Unfinished;
 
-mod unfinished;
+pub(crate) mod unfinished;
 
 /// How many entries a listing runs ahead of its reader.
 const AHEAD: usize = 1024;
@@ -35,7 +35,7 @@ const AHEAD: usize = 1024;
 const WRITE_SIZE: usize = 1 << 20;
 
 /// What `mkfs` makes, and what only root may read.
-const LOST_AND_FOUND: &str = "lost+found";
+pub(crate) const LOST_AND_FOUND: &str = "lost+found";
 
 /// A store in a local directory.
 #[derive(Debug, Clone)]

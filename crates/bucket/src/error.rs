@@ -200,8 +200,18 @@ impl Error {
     }
 
     /// What helps, for people; empty where the message says it.
-    pub const fn hint(&self) -> &'static str {
-        self.kind.hint()
+    pub fn hint(&self) -> &'static str {
+        match self.kind {
+            // A directory knows no credentials.
+            Kind::Forbidden if self.location.starts_with('/') => {
+                "may the user that the mover runs as read and write there?"
+            }
+            // Nor SSH certificates.
+            Kind::Untrusted if self.location.starts_with("sftp:") => {
+                "if it is the right server, add its key to SFTP_KNOWN_HOSTS"
+            }
+            kind => kind.hint(),
+        }
     }
 
     /// The same error with its reason rewritten.
@@ -260,6 +270,15 @@ mod tests {
         let whole =
             Error::new(Kind::NoBucket, Operation::List, "/mnt/repo", "", "no such directory");
         assert_eq!(whole.to_string(), "cannot list /mnt/repo: no such directory");
+    }
+
+    #[test]
+    fn a_directory_is_not_asked_for_credentials() {
+        let refused = |location: &str| {
+            Error::new(Kind::Forbidden, Operation::Put, location, "config", "permission denied")
+        };
+        assert!(refused("/mnt/repo").hint().starts_with("may the user"));
+        assert!(refused("s3:https://host/bucket").hint().starts_with("are the credentials"));
     }
 
     #[test]

@@ -13,17 +13,22 @@
 //! Absent by design: configuration read from the environment, a credential in a message, metadata
 //! that only one service has.
 
+mod cloud;
 mod directory;
 mod error;
+mod http;
 mod key;
 mod location;
 mod memory;
 mod open;
+mod parts;
+mod rclone;
 mod recording;
 mod rest;
 mod retry;
 mod s3;
 mod settings;
+mod sftp;
 mod store;
 mod trusted;
 mod whole_range;

@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::cloud::Cloud;
 use crate::directory::Directory;
 use crate::error::{Error, Kind, Operation};
 use crate::location::{Credentials, Location};
+use crate::rclone;
 use crate::rest::Rest;
 use crate::retry::{Patience, Retries, Retrying};
 use crate::s3::{Connect, S3};
 use crate::settings::Settings;
+use crate::sftp::Sftp;
 use crate::store::Store;
 
 /// The store at a location. `ca` is a file of certificates (PEM) that are trusted besides the
@@ -35,9 +38,15 @@ pub fn open_with(
         secrets.insert("RESTIC_REST_PASSWORD", &credentials.password);
     }
     let retries = Retries::new(patience, shown.clone(), secrets);
-    let unsupported = |kind: &str| {
-        let reason = format!("this release cannot reach {kind} repositories");
-        Err(Error::new(Kind::Unsupported, Operation::Open, &shown, "", reason))
+    let refused = |kind, reason: String| Error::new(kind, Operation::Open, &shown, "", reason);
+    let remote;
+    let (location, settings) = match location {
+        Location::Rclone { remote: name, path } => {
+            remote = rclone::resolve(name, path, settings)
+                .map_err(|reason| refused(Kind::Unsupported, settings.redact(&reason)))?;
+            (&remote.0, &remote.1)
+        }
+        _ => (location, settings),
     };
     let credentials = |of_location: &Option<Credentials>| {
         of_location.clone().or_else(|| {
@@ -58,11 +67,29 @@ pub fn open_with(
             let rest = Rest::new(url.clone(), credentials(of_location), ca, retries.clone())?;
             Ok(Arc::new(Retrying::new(rest, retries)))
         }
-        Location::B2 { .. } => unsupported("b2:"),
-        Location::Azure { .. } => unsupported("azure:"),
-        Location::Google { .. } => unsupported("gs:"),
-        Location::Swift { .. } => unsupported("swift:"),
-        Location::Sftp { .. } => unsupported("sftp:"),
-        Location::Rclone { .. } => unsupported("rclone:"),
+        Location::B2 { bucket, path } => {
+            let connect = Connect::backblaze(None, settings.clone(), ca);
+            let s3 = S3::new(bucket.clone(), path.clone(), connect, retries.clone());
+            Ok(Arc::new(Retrying::new(s3, retries)))
+        }
+        Location::Azure { container, path } => {
+            let (container, path) = (container.clone(), path.clone());
+            let azure = Cloud::azure(container, path, settings, ca.as_deref(), retries.clone())?;
+            Ok(Arc::new(Retrying::new(azure, retries)))
+        }
+        Location::Google { bucket, path } => {
+            let (bucket, path) = (bucket.clone(), path.clone());
+            let google = Cloud::google(bucket, path, settings, ca.as_deref(), retries.clone())?;
+            Ok(Arc::new(Retrying::new(google, retries)))
+        }
+        Location::Sftp { user, host, port, path } => {
+            let (user, host, path) = (user.clone(), host.clone(), path.clone());
+            let sftp = Sftp::new(user, host, *port, path, settings, retries.clone())?;
+            Ok(Arc::new(Retrying::new(sftp, retries)))
+        }
+        Location::Swift { .. } | Location::Rclone { .. } => {
+            let kind = "this release cannot reach such repositories";
+            Err(refused(Kind::Unsupported, kind.to_owned()))
+        }
     }
 }

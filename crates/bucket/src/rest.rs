@@ -7,7 +7,6 @@
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -15,26 +14,19 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use reqwest::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LAST_MODIFIED, RANGE};
-use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
-use tokio::time::timeout;
 use url::Url;
 
-use crate::error::{Error, Kind, Operation, chain, kind_of_connection};
+use crate::error::{Error, Kind, Operation};
+use crate::http::{Trouble, answer, client, content};
 use crate::location::Credentials;
 use crate::retry::Retries;
 use crate::store::{Entry, Listing, Store};
-use crate::trusted;
 use crate::whole_range::cut;
 
 /// The version of the protocol that lists lengths.
 const VERSION_2: &str = "application/vnd.x.restic.rest.v2";
-
-/// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(15);
-
-/// How long no byte may move while content does.
-const STALLED: Duration = Duration::from_secs(60);
 
 /// The longest stream that is taken, in bytes; it is held in memory. Packs have 128 MiB at most.
 const LONGEST_STREAM: usize = 256 << 20;
@@ -57,13 +49,6 @@ pub(crate) struct Rest {
     retries: Retries,
 }
 
-/// What went wrong, before it is known with what.
-#[derive(Debug)]
-struct Trouble {
-    kind: Kind,
-    reason: String,
-}
-
 /// A file as a server lists it.
 #[derive(Debug, Deserialize)]
 struct Listed {
@@ -79,7 +64,7 @@ impl Rest {
         ca: Option<PathBuf>,
         retries: Retries,
     ) -> Result<Self, Error> {
-        let client = client(ca).map_err(|reason| {
+        let client = client(ca.as_deref()).map_err(|reason| {
             Error::new(Kind::Invalid, Operation::Open, retries.location(), "", reason)
         })?;
         Ok(Self { url, credentials, client, retries })
@@ -297,83 +282,6 @@ impl Store for Rest {
         let deleted = self.try_delete(key).await;
         deleted.map_err(|trouble| self.error(Operation::Delete, key, trouble))
     }
-}
-
-impl Trouble {
-    fn new(kind: Kind, reason: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into() }
-    }
-
-    /// What broke on the way. The address is left out: the error names the store.
-    fn of_request(error: reqwest::Error) -> Self {
-        let error = error.without_url();
-        let kind = if error.is_builder() { Kind::Invalid } else { kind_of_connection(&error) };
-        Self::new(kind, chain(&error))
-    }
-}
-
-impl From<crate::whole_range::RangeProblem> for Trouble {
-    fn from(problem: crate::whole_range::RangeProblem) -> Self {
-        Self::new(problem.kind, problem.reason)
-    }
-}
-
-fn client(ca: Option<PathBuf>) -> Result<Client, String> {
-    // Whoever calls tries again. An answer that leads elsewhere would take the password with it.
-    let trusted = trusted::certificates(ca.as_deref())?;
-    let trusted: Result<Vec<Certificate>, _> =
-        trusted.iter().map(|certificate| Certificate::from_der(certificate)).collect();
-    Client::builder()
-        .connect_timeout(CONNECT)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .tls_certs_only(trusted.map_err(|error| chain(&error))?)
-        .build()
-        .map_err(|error| chain(&error))
-}
-
-/// An answer that says yes, or what it says instead.
-fn answer(sent: reqwest::Result<Response>) -> Result<Response, Trouble> {
-    let response = sent.map_err(Trouble::of_request)?;
-    let status = response.status();
-    if status.is_success() {
-        return Ok(response);
-    }
-    let kind = match Kind::of_status(status.as_u16()) {
-        // The protocol has no such answer: it is not one of restic's servers.
-        Kind::Invalid if status.is_redirection() => {
-            return Err(Trouble::new(
-                Kind::Invalid,
-                format!("the answer is {status}: the server is somewhere else"),
-            ));
-        }
-        kind => kind,
-    };
-    Err(Trouble::new(kind, format!("the answer is {status}")))
-}
-
-/// The whole content of an answer, as long as it keeps coming.
-async fn content(mut response: Response, longest: usize) -> Result<Bytes, Trouble> {
-    let promised = response.content_length();
-    let mut whole = BytesMut::new();
-    loop {
-        let Ok(chunk) = timeout(STALLED, response.chunk()).await else {
-            return Err(Trouble::new(Kind::Unreachable, "the content stopped coming"));
-        };
-        let chunk = chunk.map_err(|error| {
-            let trouble = Trouble::of_request(error);
-            Trouble::new(trouble.kind, format!("the content was cut short: {}", trouble.reason))
-        })?;
-        let Some(chunk) = chunk else { break };
-        whole.extend_from_slice(&chunk);
-        if whole.len() > longest {
-            return Err(Trouble::new(Kind::Failing, "the answer has no end"));
-        }
-    }
-    if promised.is_some_and(|promised| promised != whole.len() as u64) {
-        return Err(Trouble::new(Kind::Unreachable, "the content was cut short"));
-    }
-    Ok(whole.freeze())
 }
 
 /// How long the whole object is of which a part came.

@@ -11,7 +11,7 @@ use aws_sdk_s3::types::{
     BucketLocationConstraint, CompletedMultipartUpload, CompletedPart, CreateBucketConfiguration,
     EncodingType, Object,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -19,6 +19,7 @@ use tokio::sync::OnceCell;
 
 use crate::error::{Error, Kind, Operation};
 use crate::key::{below, problem_with_key, relative};
+use crate::parts::{PARTS_AT_ONCE, parts};
 use crate::retry::Retries;
 use crate::store::{Entry, Listing, Store};
 use crate::whole_range::{RangeProblem, cut};
@@ -26,18 +27,9 @@ pub(crate) use connect::Connect;
 use connect::Connected;
 use trouble::Trouble;
 
+mod backblaze;
 mod connect;
 mod trouble;
-
-/// The first parts of a stream are this long; later ones are longer, so that the 10 000 parts that
-/// S3 allows make 880 GB.
-const PART_SIZE: usize = 16 << 20;
-
-/// After so many parts they grow by [`PART_SIZE`].
-const PARTS_OF_A_SIZE: usize = 1000;
-
-/// How many parts are on their way at once; each is held in memory.
-const PARTS_AT_ONCE: usize = 4;
 
 /// A bucket, or a path in it.
 #[derive(Debug)]
@@ -438,29 +430,6 @@ impl From<RangeProblem> for Trouble {
     }
 }
 
-/// Cuts a stream into numbered parts, at least one.
-fn parts(
-    content: BoxStream<'_, io::Result<Bytes>>,
-) -> impl futures::Stream<Item = io::Result<(i32, Bytes)>> + Send {
-    // What is left of the last chunk, how many parts there were, and whether there is more.
-    let start = (content, BytesMut::new(), 0_usize, true);
-    stream::try_unfold(start, |(mut content, mut gathered, count, mut more)| async move {
-        let size = PART_SIZE * (1 + count / PARTS_OF_A_SIZE);
-        while more && gathered.len() < size {
-            match content.next().await.transpose()? {
-                Some(chunk) => gathered.extend_from_slice(&chunk),
-                None => more = false,
-            }
-        }
-        if gathered.is_empty() && count > 0 {
-            return Ok(None);
-        }
-        let part = gathered.split_to(size.min(gathered.len())).freeze();
-        let number = i32::try_from(count + 1).map_err(io::Error::other)?;
-        Ok(Some(((number, part), (content, gathered, count + 1, more))))
-    })
-}
-
 fn timestamp(time: &DateTime) -> Option<Timestamp> {
     Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok()
 }
@@ -478,20 +447,47 @@ fn url_decoded(name: &str) -> Result<String, Trouble> {
 mod tests {
     use super::*;
 
+    /// A server that answers every request with this.
+    fn answering(body: String) -> String {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut request = [0; 4096];
+                let length = io::Read::read(&mut stream, &mut request).unwrap();
+                let request = String::from_utf8_lossy(&request[..length]);
+                assert!(request.starts_with("GET /b2api/v3/b2_authorize_account "), "{request}");
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+                io::Write::write_all(&mut stream, answer.as_bytes()).unwrap();
+            }
+        });
+        format!("http://{address}")
+    }
+
     #[tokio::test]
-    async fn a_stream_is_cut_into_parts_that_are_all_there() {
-        let chunk = |byte: u8| Ok(Bytes::from(vec![byte; 5 << 20]));
-        let content = stream::iter((0..8).map(chunk)).boxed();
-        let parts: Vec<(i32, Bytes)> = parts(content).try_collect().await.unwrap();
-        let lengths: Vec<usize> = parts.iter().map(|(_, part)| part.len()).collect();
-        assert_eq!(lengths, [PART_SIZE, PART_SIZE, (40 << 20) - 2 * PART_SIZE]);
-        let whole: Vec<u8> = parts.iter().flat_map(|(_, part)| part.to_vec()).collect();
-        assert!(
-            whole.chunks(5 << 20).zip(0..8).all(|(chunk, byte)| chunk.iter().all(|b| *b == byte))
+    async fn an_account_of_backblaze_s_leads_to_its_s3() {
+        use volsync_testing::servers::{S3_KEYS, Server};
+        let server = Server::s3();
+        let accounts = answering(format!(
+            r#"{{"authorizationToken": "secret", "apiInfo": {{"storageApi": {{"s3ApiUrl": "http://{}"}}}}}}"#,
+            server.address()
+        ));
+        let keys = [("B2_ACCOUNT_ID", S3_KEYS.0), ("B2_ACCOUNT_KEY", S3_KEYS.1)];
+        let settings = crate::Settings::new(keys.map(|(name, key)| (name.into(), key.into())));
+        let retries = Retries::new(
+            crate::Patience::default(),
+            "b2:bucket:path".to_owned(),
+            crate::Settings::default(),
         );
-        let empty: Vec<(i32, Bytes)> =
-            super::parts(stream::empty().boxed()).try_collect().await.unwrap();
-        assert_eq!(empty, [(1, Bytes::new())]);
+        let connect = Connect::backblaze(Some(accounts), settings, None);
+        let store = S3::new("bucket".to_owned(), "path".to_owned(), connect, retries);
+        store.create().await.unwrap();
+        store.put("config", Bytes::from_static(b"x")).await.unwrap();
+        assert_eq!(store.get("config", None).await.unwrap(), "x");
     }
 
     #[test]

@@ -24,6 +24,12 @@ impl Settings {
         self.0.get(name).map(String::as_str)
     }
 
+    /// Everything whose name starts so.
+    pub(crate) fn starting_with(&self, start: &str) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.0.iter().filter(move |(name, _)| name.starts_with(start));
+        all.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Blots out every secret in a text.
     pub fn redact(&self, text: &str) -> String {
         let mut text = text.to_owned();

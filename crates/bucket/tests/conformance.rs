@@ -7,11 +7,19 @@
 
 mod promises;
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use volsync_bucket::{Location, Memory, Recording, Settings, open};
+use bytes::Bytes;
+use futures::StreamExt;
+use volsync_bucket::{Kind, Location, Memory, Recording, Settings, Store, open};
 use volsync_testing::Scratch;
-use volsync_testing::servers::{REST_USER, S3_KEYS, Server};
+use volsync_testing::http_proxy::HttpProxy;
+use volsync_testing::keys::{KeyKind, KeyPair};
+use volsync_testing::proxy::Proxy;
+use volsync_testing::servers::{AZURE_ACCOUNT, REST_USER, S3_KEYS, Server, SftpServer};
 
 use promises::{Names, keeps_all};
 
@@ -61,4 +69,184 @@ async fn a_rest_server_keeps_every_promise_about_the_files_of_a_repository() {
         Location::parse(&format!("rest:http://{user}:{password}@{}/a/repo", server.address()));
     let store = open(&location.unwrap(), &Settings::default(), None).unwrap();
     keeps_all(store.as_ref(), Names::Restic).await;
+}
+
+#[tokio::test]
+async fn an_azure_container_keeps_every_promise() {
+    let server = Server::azure();
+    let (account, key) = AZURE_ACCOUNT;
+    let endpoint = format!("http://{}/{account}", server.address());
+    let given = [
+        ("AZURE_ACCOUNT_NAME", account),
+        ("AZURE_ACCOUNT_KEY", key),
+        ("AZURE_ENDPOINT_SUFFIX", &endpoint),
+    ];
+    let whole = Location::parse("azure:whole:/").unwrap();
+    keeps_all(open(&whole, &settings(&given), None).unwrap().as_ref(), Names::Printable).await;
+    let path = Location::parse("azure:container:/a b/c").unwrap();
+    let store = open(&path, &settings(&given), None).unwrap();
+    store.create().await.unwrap();
+    let beside = Location::parse("azure:container:/a b").unwrap();
+    let beside = open(&beside, &settings(&given), None).unwrap();
+    beside.put("cc/not ours", "x".into()).await.unwrap();
+    keeps_all(store.as_ref(), Names::Printable).await;
+    assert_eq!(beside.get("cc/not ours", None).await.unwrap(), "x");
+}
+
+#[tokio::test]
+async fn azure_says_what_is_wrong() {
+    let server = Server::azure();
+    let (account, key) = AZURE_ACCOUNT;
+    let endpoint = format!("http://{}/{account}", server.address());
+    let location = Location::parse("azure:nowhere:/").unwrap();
+    let with = |key: &str| {
+        let given = [
+            ("AZURE_ACCOUNT_NAME", account),
+            ("AZURE_ACCOUNT_KEY", key),
+            ("AZURE_ENDPOINT_SUFFIX", &endpoint),
+        ];
+        open(&location, &settings(&given), None)
+    };
+    let store = with(key).unwrap();
+    for error in [
+        store.get("config", None).await.unwrap_err(),
+        store.head("config").await.unwrap_err(),
+        store.put("config", "x".into()).await.unwrap_err(),
+        store.list("").next().await.unwrap().unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), Kind::NoBucket, "{error}");
+    }
+    let other = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo=";
+    let refused = with(other).unwrap().get("config", None).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Forbidden, "{refused}");
+    assert!(!refused.to_string().contains(other), "{refused}");
+    let nonsense = with("not base64!").unwrap_err();
+    assert_eq!(nonsense.kind(), Kind::Invalid, "{nonsense}");
+    let missing = open(&location, &Settings::default(), None).unwrap_err();
+    assert!(missing.to_string().ends_with("AZURE_ACCOUNT_NAME is missing"), "{missing}");
+}
+
+/// Google's dialect is the one of S3 (Cloud Storage's XML API), so a server of S3 stands in for it.
+#[tokio::test]
+async fn a_google_bucket_keeps_every_promise() {
+    let server = Server::anonymous_s3();
+    let proxy = HttpProxy::start(server.address(), 1);
+    let scratch = Scratch::new();
+    let file = scratch.join("gcs.json");
+    let credentials = format!(
+        r#"{{"gcs_base_url": "http://{}", "disable_oauth": true, "client_email": "", "private_key": "", "private_key_id": ""}}"#,
+        proxy.address()
+    );
+    std::fs::write(&file, credentials).unwrap();
+    std::fs::create_dir(server.directory().join("bucket")).unwrap();
+    let given = [("GOOGLE_APPLICATION_CREDENTIALS", file.to_str().unwrap())];
+    let location = Location::parse("gs:bucket:/a/b").unwrap();
+    let store = open(&location, &settings(&given), None).unwrap();
+    keeps_all(store.as_ref(), Names::Printable).await;
+    let nowhere = Location::parse("gs:nowhere:/").unwrap();
+    let nowhere = open(&nowhere, &settings(&given), None).unwrap();
+    assert_eq!(nowhere.get("config", None).await.unwrap_err().kind(), Kind::NoBucket);
+    let create = nowhere.create().await.unwrap_err().to_string();
+    assert!(create.contains("GOOGLE_PROJECT_ID"), "{create}");
+}
+
+/// A directory of a server, reached at this address with these two settings.
+fn behind_ssh(
+    server: &SftpServer,
+    address: SocketAddr,
+    directory: &Path,
+    private_key: &str,
+    known_hosts: &str,
+) -> Arc<dyn Store> {
+    let text = format!("sftp://{}@{address}/{}", server.user(), directory.display());
+    let given = [("SFTP_PRIVATE_KEY", private_key), ("SFTP_KNOWN_HOSTS", known_hosts)];
+    open(&Location::parse(&text).unwrap(), &settings(&given), None).unwrap()
+}
+
+#[tokio::test]
+async fn a_directory_behind_ssh_keeps_every_promise() {
+    let server = SftpServer::start();
+    let (address, directory) = (server.address(), server.directory().join("a b/repo"));
+    let known = server.known_hosts(address);
+    let store = behind_ssh(&server, address, &directory, server.private_key(), &known);
+    keeps_all(store.as_ref(), Names::Any).await;
+}
+
+#[tokio::test]
+async fn ssh_says_what_is_wrong() {
+    let server = SftpServer::start();
+    let (address, directory) = (server.address(), server.directory());
+    let (known, key) = (server.known_hosts(address), server.private_key());
+    let other = KeyPair::new(KeyKind::Ed25519);
+    let others = format!("[{}]:{} {}", address.ip(), address.port(), other.public);
+
+    let store = behind_ssh(&server, address, &directory, key, &others);
+    let error = store.get("config", None).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Untrusted, "{error}");
+    assert!(error.reason().contains("SHA256:"), "{error}");
+    let revoked = format!("{known}\n@revoked * {}", known.split_once(' ').unwrap().1);
+    let store = behind_ssh(&server, address, &directory, key, &revoked);
+    let error = store.get("config", None).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Untrusted, "{error}");
+
+    let store = behind_ssh(&server, address, &directory, &other.private, &known);
+    let error = store.get("config", None).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Forbidden, "{error}\n{}", server.log());
+    assert!(error.reason().contains("SFTP_PRIVATE_KEY"), "{error}");
+
+    let store = behind_ssh(&server, address, &directory.join("missing"), key, &known);
+    for error in [
+        store.get("config", None).await.unwrap_err(),
+        store.head("data/ab/abcd").await.unwrap_err(),
+        store.put("data/ab/abcd", "x".into()).await.unwrap_err(),
+        store.delete("config").await.unwrap_err(),
+        store.list("").next().await.unwrap().unwrap_err(),
+        store.list("data/").next().await.unwrap().unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), Kind::NoBucket, "{error}");
+    }
+    assert!(!directory.join("missing").exists(), "writing makes no bucket");
+}
+
+#[tokio::test]
+async fn what_is_no_file_behind_ssh_is_no_object() {
+    let server = SftpServer::start();
+    let (address, directory) = (server.address(), server.directory());
+    let known = server.known_hosts(address);
+    let store = behind_ssh(&server, address, &directory, server.private_key(), &known);
+    store.put("data/ab/abcd", "x".into()).await.unwrap();
+    std::os::unix::fs::symlink(directory.join("data/ab/abcd"), directory.join("link")).unwrap();
+    std::fs::create_dir(directory.join("lost+found")).unwrap();
+    std::fs::write(directory.join("lost+found/#1"), "").unwrap();
+    std::fs::write(directory.join("data/.volsync-unfinished-00"), "").unwrap();
+    for key in ["data", "data/ab", "link", "data/ab/abcd/deeper"] {
+        assert_eq!(store.head(key).await.unwrap_err().kind(), Kind::NotFound, "{key}");
+        assert_eq!(store.get(key, None).await.unwrap_err().kind(), Kind::NotFound, "{key}");
+    }
+    assert_eq!(store.put("data", "x".into()).await.unwrap_err().kind(), Kind::Invalid);
+    assert_eq!(store.put("data/ab/abcd/e", "x".into()).await.unwrap_err().kind(), Kind::Invalid);
+    store.delete("data").await.unwrap();
+    let keys = promises::keys(store.as_ref(), "").await;
+    assert_eq!(keys.into_iter().collect::<Vec<_>>(), ["data/ab/abcd"]);
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_made_again_and_leaves_nothing() {
+    let server = SftpServer::start();
+    let proxy = Proxy::start(server.address(), Duration::ZERO);
+    let directory = server.directory();
+    let known = server.known_hosts(proxy.address());
+    let store = behind_ssh(&server, proxy.address(), &directory, server.private_key(), &known);
+    let content = Bytes::from((0..6_000_000_u32).map(|at| (at % 251) as u8).collect::<Vec<u8>>());
+    store.put("data/ab/first", content.clone()).await.unwrap();
+    assert_eq!(proxy.connections(), 1);
+    proxy.cut_after(proxy.sent() + 3_000_000);
+    store.put("data/ab/second", content.clone()).await.unwrap();
+    assert_eq!(proxy.connections(), 2);
+    assert!(store.get("data/ab/second", None).await.unwrap() == content);
+    let patience = Instant::now() + Duration::from_secs(20);
+    while std::fs::read_dir(directory.join("data/ab")).unwrap().count() > 2 {
+        assert!(Instant::now() < patience, "an unfinished file stays behind");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

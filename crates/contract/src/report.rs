@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ExitStatus, Retry};
+use crate::{ExitStatus, Retry, Verify};
 
 /// Kubernetes cuts a termination message at this many bytes.
 pub const MAX_REPORT_BYTES: usize = 4096;
@@ -67,7 +67,10 @@ pub struct ResticReport {
     /// sync tries again.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub postponed: String,
-    /// What a verification came to; `None`: there was none.
+    /// Why the repository was not verified though it was time; the next sync tries again.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub unverified: String,
+    /// What a verification came to, or what the backup came across; `None`: neither.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified: Option<VerifyReport>,
     /// How a restore ended.
@@ -81,6 +84,9 @@ pub struct ResticReport {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct VerifyReport {
+    /// What was asked for; `None`: nothing was, and the backup came across damage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Verify>,
     /// Packs of data that were read.
     pub packs_read: u64,
     /// Bytes that were read of them.
@@ -246,6 +252,11 @@ impl Report {
             }
             if let Some(restic) = report.restic.as_mut().filter(|said| said.postponed.len() > 200) {
                 restic.postponed.truncate(restic.postponed.floor_char_boundary(200));
+                continue;
+            }
+            if let Some(restic) = report.restic.as_mut().filter(|said| said.unverified.len() > 200)
+            {
+                restic.unverified.truncate(restic.unverified.floor_char_boundary(200));
                 continue;
             }
             let verified = report.restic.as_mut().and_then(|said| said.verified.as_mut());

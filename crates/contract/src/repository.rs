@@ -11,7 +11,7 @@ pub const PASSWORD: &str = "RESTIC_PASSWORD";
 pub const GOOGLE_CREDENTIALS: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 
 /// What the mover may be told besides [`REPOSITORY`] and [`PASSWORD`].
-const OPTIONAL: [&str; 47] = [
+const OPTIONAL: [&str; 52] = [
     "RESTIC_COMPRESSION",
     "RESTIC_PACK_SIZE",
     "RESTIC_READ_CONCURRENCY",
@@ -59,6 +59,12 @@ const OPTIONAL: [&str; 47] = [
     "GOOGLE_PROJECT_ID",
     "RESTIC_REST_USERNAME",
     "RESTIC_REST_PASSWORD",
+    // restic leaves these to the ssh program; our mover has none.
+    "SFTP_USER",
+    "SFTP_PASSWORD",
+    "SFTP_PRIVATE_KEY",
+    "SFTP_PRIVATE_KEY_PASSPHRASE",
+    "SFTP_KNOWN_HOSTS",
 ];
 
 /// Whether a key of the Secret becomes a variable of the mover. Others, such as `PATH`, stay where

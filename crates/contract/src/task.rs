@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{env, paths};
 
 /// What a mover is to do. `Debug` is safe to log: keys travel as files, never in a task.
@@ -95,7 +97,7 @@ pub struct ResticSource {
 }
 
 /// How a repository is verified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verify {
     /// How many percent of the data are read, 0 to 100.
     pub percent: u8,

@@ -19,6 +19,7 @@ use crate::error::{Asked, Error};
 mod fence;
 
 pub(crate) use fence::Fence;
+use fence::Moment;
 
 const NAME: &str = "b95b3104.backube";
 const DURATION: Duration = Duration::from_secs(137);
@@ -114,10 +115,12 @@ impl Leadership {
 
     /// Takes or renews the Lease if it is ours or nobody's. `false`: somebody else has it.
     async fn try_hold(&mut self) -> Result<bool, Error> {
-        let asked = Instant::now();
+        let asked = Moment::now();
         let held = self.take_or_renew().await?;
         if held {
             self.fence.open(asked, DEADLINE);
+        } else {
+            self.fence.close();
         }
         Ok(held)
     }

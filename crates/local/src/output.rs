@@ -87,6 +87,8 @@ impl Console {
     }
 }
 
+const REST: &str = "the rest is complete; the next sync tries these again";
+
 /// The result of one sync in words.
 fn result(ends: &Ends, report: &Report, colour: bool) -> String {
     let who = match &ends.peer {
@@ -110,10 +112,11 @@ fn result(ends: &Ends, report: &Report, colour: bool) -> String {
             if !report.message.is_empty() && report.skipped.first.is_empty() {
                 text.push_str(&format!("\n  {}", report.message));
             }
-            if !report.hint.is_empty() {
+            // What the last line says need not be said twice.
+            if !report.hint.is_empty() && !report.hint.starts_with(REST) {
                 text.push_str(&format!("\nhint: {}", report.hint));
             }
-            text + "\n  the rest is complete; the next sync tries these again (exit status 3)"
+            text + &format!("\n  {REST} (exit status 3)")
         }
         Outcome::FailedTransient | Outcome::FailedPermanent => {
             let message =
@@ -198,6 +201,12 @@ fn restic(said: &ResticReport, counts: &Counts) -> String {
                     words::bytes(verified.bytes_read)
                 )),
                 None => {}
+            }
+            if !said.unverified.is_empty() {
+                text.push_str(&format!(
+                    ", not verified, nothing is forgotten: {}",
+                    said.unverified
+                ));
             }
             if !said.postponed.is_empty() {
                 text.push_str(&format!(

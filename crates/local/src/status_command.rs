@@ -94,15 +94,24 @@ fn reason(object: &Value) -> String {
     synchronizing.map(|condition| text(condition, "/reason").to_owned()).unwrap_or_default()
 }
 
+/// How the lines of a restic mover begin that say more than its first, the most telling one first.
+const TELLING: [&str; 5] = [
+    "the repository is DAMAGED",
+    "snapshot ",
+    "restoring snapshot ",
+    "No eligible snapshots",
+    "== Directory is empty",
+];
+
 fn result(object: &Value) -> String {
-    let logs = text(object, "/status/latestMoverStatus/logs")
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .to_owned();
+    let logs = text(object, "/status/latestMoverStatus/logs");
     match text(object, "/status/latestMoverStatus/result") {
-        "Failed" => format!("failed: {logs}"),
-        _ => logs,
+        "Failed" => format!("failed: {}", logs.lines().next().unwrap_or_default()),
+        _ => {
+            let telling =
+                TELLING.iter().find_map(|start| logs.lines().find(|line| line.starts_with(start)));
+            telling.or_else(|| logs.lines().next()).unwrap_or_default().to_owned()
+        }
     }
 }
 

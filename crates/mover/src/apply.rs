@@ -245,6 +245,11 @@ fn chown(
     privileges: &Privileges,
     not_kept: &mut dyn FnMut(Attribute),
 ) -> io::Result<bool> {
+    // To the kernel this number means "as it is" (chown(2)): nothing is owned by it.
+    if want.uid == u32::MAX || want.gid == u32::MAX {
+        not_kept(Attribute::Owner);
+        return Ok(false);
+    }
     let uid = (want.uid != have.uid).then(|| Uid::from_raw(want.uid));
     let gid = (want.gid != have.gid).then(|| Gid::from_raw(want.gid));
     // Only root gives files away; others may at most choose among their groups.

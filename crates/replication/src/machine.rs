@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use jiff::{SignedDuration, Timestamp};
-use volsync_contract::{Direction, Outcome, Report, RestoreOutcome};
+use volsync_contract::{Direction, Outcome, Report, RestoreOutcome, Verify};
 
 use crate::conditions::{self, Synchronizing};
 use crate::restic_logs;
@@ -260,7 +260,7 @@ impl Stepping<'_> {
                 ImageState::NotNeeded | ImageState::Ready(_) => self.complete(&plan, run, report),
             },
             Ending::Incomplete { attempts, report } => match &self.replication.trigger {
-                Trigger::Schedule(_) => self.incomplete(&plan, report),
+                Trigger::Schedule(_) => self.incomplete(report),
                 Trigger::Manual(_) | Trigger::Continuous => {
                     let failure = Failure {
                         attempts,
@@ -322,7 +322,7 @@ impl Stepping<'_> {
         let summary = MoverSummary::failed_attempt(attempts, &message, limit);
         if self.status.latest_mover_status.as_ref() != Some(&summary) {
             self.status.latest_mover_status = Some(summary);
-            self.verified(report, &plan);
+            self.verified(report);
             self.happenings.push(Happening::MoverFailed {
                 attempt: attempts,
                 message: first_line.clone(),
@@ -330,6 +330,8 @@ impl Stepping<'_> {
             });
         }
         if next <= self.now && !self.replication.paused {
+            // What was found may be another reason to verify, or none any more.
+            let plan = SyncPlan::new(self.replication, plan.start, &self.status.restic);
             return self.attempt(plan);
         }
         // An ending in the past of a paused replication says nothing about the next attempt.
@@ -375,7 +377,7 @@ impl Stepping<'_> {
             verify: None,
         };
         done.record(self.replication, end, &mut self.status.restic);
-        self.verified(Some(report), plan);
+        self.verified(Some(report));
         if let Some(said) = &report.restic
             && let Some(outcome) = said.restore
         {
@@ -398,22 +400,31 @@ impl Stepping<'_> {
 
     /// What the verification of a sync found, if it made one, and which part comes next. Once for each
     /// mover that ended.
-    fn verified(&mut self, report: Option<&Report>, plan: &SyncPlan) {
+    fn verified(&mut self, report: Option<&Report>) {
         let said = report.and_then(|report| report.restic.as_ref());
         let Some(verified) = said.and_then(|said| said.verified.as_ref()) else { return };
-        let at = to_the_second(self.now);
-        let round = plan.maintenance.verify.map_or(0, |verify| verify.round);
+        let Method::Restic(restic) = &self.replication.method else { return };
         let damage = (verified.damaged > 0).then(|| restic_logs::damage(verified));
+        if damage.is_none() && restic.verify.is_none() {
+            return;
+        }
+        let known = self.status.restic.verification.as_ref();
+        let next = restic.verify.map(|schedule| schedule.percent);
+        let (percent, round) = match verified.asked {
+            Some(Verify { percent, round }) if damage.is_some() => (Some(percent), round),
+            Some(Verify { percent, round }) => (Some(percent), round.wrapping_add(1) & 0x7fff_ffff),
+            None => known.map_or((next, 0), |last| (last.percent, last.round)),
+        };
         if let Some(damage) = &damage {
             self.happenings.push(Happening::RepositoryDamaged { message: damage.clone() });
         }
-        let round = if damage.is_some() { round } else { round.wrapping_add(1) & 0x7fff_ffff };
-        self.status.restic.verification = Some(Verification { at, round, damage });
+        let at = to_the_second(self.now);
+        self.status.restic.verification = Some(Verification { at, round, percent, damage });
     }
 
-    fn incomplete(mut self, plan: &SyncPlan, report: &Report) -> Step {
+    fn incomplete(mut self, report: &Report) -> Step {
         let message = told(report);
-        self.verified(Some(report), plan);
+        self.verified(Some(report));
         self.status.next_sync_time = self.slot_after_end();
         self.status.last_sync_start_time = None;
         let limit = self.replication.mover_log_bytes;

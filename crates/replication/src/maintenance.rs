@@ -68,6 +68,8 @@ fn verify_due(
     let is_damaged = last.is_some_and(|last| last.damage.is_some());
     let since = last.map(|last| last.at).or(created);
     let round = last.map_or(0, |last| last.round);
+    // Where it is damaged, the part is read in which that was found.
+    let percent = last.filter(|_| is_damaged).and_then(|last| last.percent).unwrap_or(percent);
     (is_damaged || is_due(interval_days, since, start)).then_some(Verify { percent, round })
 }
 

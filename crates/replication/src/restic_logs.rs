@@ -73,6 +73,9 @@ fn back_up(said: &ResticReport, counts: &Counts, lines: &mut Vec<String>) {
     if said.forgotten > 0 {
         lines.push(format!("successfully removed {} snapshots", said.forgotten));
     }
+    if !said.unverified.is_empty() {
+        lines.push(format!("not verified, the next sync tries again: {}", said.unverified));
+    }
     if let Some(verified) = &said.verified {
         lines.push(format!(
             "verified: every snapshot's data is there, {} bytes read back",

@@ -133,6 +133,8 @@ pub struct Verification {
     pub at: Timestamp,
     /// How many verifications found it whole: which part is read next.
     pub round: u32,
+    /// How many percent of the data were read, where that is known.
+    pub percent: Option<u8>,
     /// What is damaged; `None`: nothing was found to be.
     pub damage: Option<String>,
 }
@@ -168,6 +170,7 @@ impl Status {
             restic: ResticStatus {
                 verification: time_of(restic.last_verified.as_ref()).map(|at| Verification {
                     at,
+                    percent: restic.verify_percent.and_then(|n| n.try_into().ok()),
                     round: restic.verify_round.and_then(|n| n.try_into().ok()).unwrap_or(0),
                     damage: (restic.verify_result.as_deref() == Some(DAMAGED))
                         .then(|| restic.verify_message.unwrap_or_default()),
@@ -230,6 +233,7 @@ impl Status {
             let last = restic.verification.as_ref();
             written.last_verified = last.map(|last| Time(last.at));
             written.verify_round = last.map(|last| i32::try_from(last.round).unwrap_or(0));
+            written.verify_percent = last.and_then(|last| last.percent).map(i32::from);
             written.verify_result = last.map(|last| match last.damage {
                 Some(_) => DAMAGED.to_owned(),
                 None => WHOLE.to_owned(),

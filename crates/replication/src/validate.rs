@@ -597,6 +597,11 @@ impl<'a> Check<'a> {
                 self.problem(path, "must not be empty");
             } else if text.contains(char::is_control) {
                 self.problem(path, "must be one line");
+            } else if field == "exclude" && text.starts_with('#') {
+                self.problem(
+                    path,
+                    "is a comment to gitignore; a name that begins so is written \\#",
+                );
             } else if no_comma && text.contains(',') {
                 self.problem(path, "must not have a comma in it");
             }

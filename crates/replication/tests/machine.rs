@@ -567,9 +567,10 @@ fn verified(
         let Want::Sync(plan) = next.want else { continue };
         let mut report = Report::new(outcome);
         let mut said = ResticReport::default();
-        if plan.maintenance.verify.is_some() {
+        let asked = plan.maintenance.verify;
+        if asked.is_some() {
             let first = if damaged > 0 { "pack 01 is missing".to_owned() } else { String::new() };
-            said.verified = Some(VerifyReport { damaged, first, ..VerifyReport::default() });
+            said.verified = Some(VerifyReport { asked, damaged, first, ..VerifyReport::default() });
         }
         report.restic = Some(said);
         let (run, ended) = (plan.run(), now);

@@ -41,6 +41,14 @@ impl SmallDisk {
         Self { holder, mount_point, _scratch: scratch }
     }
 
+    /// Makes it a disk of so many bytes.
+    pub fn resize(&self, bytes: u64) {
+        let options = format!("remount,size={bytes}");
+        let mut mount = self.enter(&peers::tool("mount"));
+        let done = mount.args(["-o", &options]).arg(&self.mount_point).status().unwrap();
+        assert!(done.success(), "the disk cannot be made larger");
+    }
+
     /// Where every process of the same user finds it.
     pub fn path(&self) -> PathBuf {
         let inside = self.mount_point.strip_prefix("/").unwrap();

@@ -13,6 +13,7 @@ pub mod as_user;
 pub mod compare;
 pub mod disk;
 pub mod failing_fs;
+pub mod http_proxy;
 pub mod keys;
 pub mod mover;
 pub mod peers;

@@ -11,11 +11,14 @@ mod volume;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::servers::{REST_USER, SecureServer};
 
 pub use cluster::Cluster;
 pub use local::Local;
@@ -33,6 +36,16 @@ pub enum Step {
     Expect(Expect),
     /// `kubectl` with these arguments. Only in a cluster.
     Kubectl(Vec<String>),
+    /// Starts a server, which is there until the scenario ends.
+    Serve(Serve),
+}
+
+/// What is served.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Serve {
+    /// restic's REST protocol, with a certificate of an authority of its own.
+    Restic,
 }
 
 /// What becomes of a volume; the first mention makes it. Names are of its claim.
@@ -46,6 +59,9 @@ pub struct Tree {
     /// Files with their content; missing directories are made.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
+    /// The same for content that is no text.
+    #[serde(default)]
+    pub base64: BTreeMap<String, String>,
     /// A random tree.
     pub random: Option<Random>,
     /// Random changes.
@@ -190,6 +206,8 @@ pub trait Driver {
     fn expect(&mut self, expect: &Expect) -> Result<()>;
     /// Runs `kubectl`.
     fn kubectl(&mut self, arguments: &[String]) -> Result<()>;
+    /// Where movers find a server of this machine.
+    fn address(&self) -> Result<IpAddr>;
 }
 
 /// A scenario as read.
@@ -226,9 +244,13 @@ impl Scenario {
 
     /// Carries it out.
     pub fn run(&self, driver: &mut dyn Driver) -> Result<()> {
+        let mut served = None;
         for (place, step) in &self.steps {
             match step {
-                Step::Apply(manifest) => driver.apply(manifest),
+                Step::Apply(manifest) => driver.apply(&filled(manifest, served.as_ref())),
+                Step::Serve(Serve::Restic) => driver.address().map(|address| {
+                    served = Some(SecureServer::rest(address));
+                }),
                 Step::Tree(tree) => driver.tree(tree),
                 Step::Wait(wait) => driver.wait(wait),
                 Step::Expect(expect) => driver.expect(expect),
@@ -268,17 +290,38 @@ fn step(document: &str) -> Result<Step> {
         Wait(Wait),
         Expect(Expect),
         Kubectl(Vec<String>),
+        Serve(Serve),
     }
     Ok(
         match serde_json::from_value(value)
-            .context("neither a manifest nor tree, wait, expect or kubectl")?
+            .context("neither a manifest nor tree, wait, expect, kubectl or serve")?
         {
             Verb::Tree(tree) => Step::Tree(tree),
             Verb::Wait(wait) => Step::Wait(wait),
             Verb::Expect(expect) => Step::Expect(expect),
             Verb::Kubectl(arguments) => Step::Kubectl(arguments),
+            Verb::Serve(what) => Step::Serve(what),
         },
     )
+}
+
+/// A manifest that knows where the server is, by whose word it can be trusted and who may use it.
+fn filled(manifest: &Value, served: Option<&SecureServer>) -> Value {
+    let Some(served) = served else { return manifest.clone() };
+    match manifest {
+        Value::String(text) => Value::String(
+            text.replace("${server}", &served.address().to_string())
+                .replace("${authority}", served.authority())
+                .replace("${user}", REST_USER.0)
+                .replace("${password}", REST_USER.1),
+        ),
+        Value::Array(items) => items.iter().map(|item| filled(item, Some(served))).collect(),
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            fields.map(|(name, value)| (name.clone(), filled(value, Some(served)))).collect()
+        }
+        other => other.clone(),
+    }
 }
 
 /// What in `status` is not as `wanted`; empty when all is.

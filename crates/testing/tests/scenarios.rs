@@ -53,4 +53,6 @@ scenarios! {
     backups_are_restored_from_a_repository_as_of_the_one_asked_for: "restic",
     an_empty_volume_makes_no_snapshot: "restic-empty",
     volumes_that_share_a_repository_keep_to_their_own_snapshots: "restic-shared",
+    a_lock_that_nobody_holds_any_more_is_in_nobodys_way: "restic-stale-lock",
+    a_store_is_trusted_by_the_word_of_its_own_authority: "restic-tls",
 }

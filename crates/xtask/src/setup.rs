@@ -134,6 +134,12 @@ const WANTED: &[Wanted] = {
             why: "unpacks a server of restic's REST protocol",
         },
         Wanted {
+            program: "npm",
+            package: "npm",
+            needs: &[Test],
+            why: "unpacks a server that speaks Azure's protocol",
+        },
+        Wanted {
             program: "xz",
             package: "xz-utils",
             needs: &[Bench],
@@ -278,6 +284,7 @@ pub(crate) fn setup(needs: Vec<Need>) -> Result<()> {
         install_s3_server()?;
         install_rest_server()?;
         install_current_restic()?;
+        install_azure_server()?;
     }
     if needs.contains(&Need::Image) {
         add_static_target()?;
@@ -469,6 +476,21 @@ fn install_current_restic() -> Result<()> {
     run(Command::new("go").env("GOBIN", &tools).args(["install", &module]))?;
     std::fs::rename(tools.join("restic"), program)?;
     Ok(())
+}
+
+/// Microsoft's own server of Azure's protocol. Later ones need a newer Node.js.
+const AZURE_SERVER: &str = "azurite@3.35.0";
+
+fn install_azure_server() -> Result<()> {
+    let place = repository::cache()?.join("tools/azurite");
+    if place.join("node_modules/.bin/azurite-blob").is_file() {
+        return Ok(());
+    }
+    eprintln!("installing {AZURE_SERVER} into {}", place.display());
+    run(Command::new("npm")
+        .args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
+        .arg(&place)
+        .arg(AZURE_SERVER))
 }
 
 fn install_cargo_deny() -> Result<()> {

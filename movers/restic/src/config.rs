@@ -69,6 +69,12 @@ pub(crate) struct Tuning {
 }
 
 impl Tuning {
+    /// Threads that walk trees or read packs back: each holds some megabytes, and more of them than
+    /// there are processors gain little.
+    pub(crate) fn walkers(&self) -> usize {
+        self.threads.min(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+    }
+
     pub(crate) fn new(environment: &Environment) -> Result<Self, TaskError> {
         let given = |name: &'static str| {
             environment.get(name).filter(|value| !value.is_empty()).map(|value| (name, value))

@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use tokio::runtime::Handle;
 use volsync_contract::{
-    Phase, Report, ResticDestination, ResticReport, RestoreOutcome, Task, TaskError, env,
+    Phase, Report, ResticDestination, ResticReport, RestoreOutcome, Task, TaskError, env, paths,
 };
 use volsync_mover::{Context, Root};
 
 use crate::config::Access;
 use crate::error::Error;
-use crate::format::Id;
+use crate::format::{self, Id, Snapshot, TreeLoader};
 use crate::lock::{Holder, Mode};
 use crate::repository::{Opened, Repository};
 use crate::restore::{RestoreOptions, restore};
@@ -46,6 +46,7 @@ pub async fn run(
             return Ok(report(context, said));
         }
     };
+    let repository = repository.with_cache(&destination.cache);
     said.repository = Some(repository.id().to_owned());
     let lock = repository.locks(me).take(Mode::Shared, WAIT, &context.shutdown).await?;
     let restored = restore_wanted(&repository, &wanted, root, destination, context).await;
@@ -97,12 +98,38 @@ async fn restore_wanted(
     let (monitor, shutdown, runtime) =
         (context.monitor.clone(), context.shutdown.clone(), Handle::current());
     monitor.phase(Phase::Transferring);
-    let tree = snapshot.tree;
+    let snapshot = snapshot.clone();
     let restored = tokio::task::spawn_blocking(move || {
+        let tree = volume_root(&mut TreeLoader::new(&files, &index, runtime.clone())?, &snapshot)?;
         restore(&files, &index, &root, tree, &options, (&monitor, &shutdown), &runtime)
     });
     restored.await.map_err(|_| Error::Interrupted)??;
     Ok(Some(*id))
+}
+
+/// The tree of the volume in a snapshot. restic keeps whole paths: what it made of `/home/me` has `home`
+/// at its root and `me` in that, and nothing else. Movers begin at the root of the volume.
+fn volume_root(trees: &mut TreeLoader<'_>, snapshot: &Snapshot) -> Result<Id, format::Error> {
+    let [path] = &snapshot.paths[..] else { return Ok(snapshot.tree) };
+    if path == paths::DATA || snapshot.program_version.starts_with("volsync ") {
+        return Ok(snapshot.tree);
+    }
+    let mut tree = snapshot.tree;
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        let mut entries = trees.load(tree)?;
+        let mut next = || {
+            let damaged = |why| format::Error::damaged(format!("tree blob {tree}"), why);
+            entries.next_node().map_err(damaged)
+        };
+        match (next()?, next()?) {
+            (Some(node), None) if node.name[..] == *name.as_bytes() => match node.subtree {
+                Some(below) => tree = below,
+                None => return Ok(snapshot.tree),
+            },
+            _ => return Ok(snapshot.tree),
+        }
+    }
+    Ok(tree)
 }
 
 /// What was looked for, in words.

@@ -17,6 +17,7 @@ mod id;
 pub mod index;
 mod json;
 pub mod node;
+mod own;
 pub mod pack;
 mod printable;
 pub mod snapshot;

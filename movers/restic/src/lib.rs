@@ -4,6 +4,7 @@
 //! each honours the other's locks.
 
 pub mod archive;
+pub mod cache;
 pub mod config;
 pub mod destination;
 pub mod error;

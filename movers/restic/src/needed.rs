@@ -61,6 +61,16 @@ pub(crate) fn find_needed(
     failed.map_or(Ok(walk.needed), Err)
 }
 
+/// Whether a pack that is needed is as the index says.
+pub(crate) fn check_pack(id: Id, listed: u64, length: Option<u64>) -> Result<(), Error> {
+    let why = match length {
+        Some(length) if length == listed => return Ok(()),
+        Some(length) => format!("it has {length} bytes, and {listed} by what the index lists"),
+        None => "a snapshot needs what the index says lies in it, and it is not there".to_owned(),
+    };
+    Err(Error::damaged(format!("pack {id}"), why))
+}
+
 struct Walk<'a> {
     files: &'a RepositoryFiles,
     index: &'a Index,

@@ -4,6 +4,7 @@
 //! that refuses, or does not answer, says nothing about that: it is an error, and never an empty
 //! repository.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use volsync_bucket::{Kind, Store};
 
+use crate::cache::Cache;
 use crate::error::Error;
 use crate::format::{self, Id, Key, RepositoryFiles, Snapshot};
 use crate::key_file::KeyFile;
@@ -26,7 +28,7 @@ const MOST_KEYS: usize = 20;
 const SNAPSHOT_READS: usize = 16;
 const CONFIG: &str = "config";
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Config {
     version: u32,
     id: String,
@@ -143,6 +145,18 @@ impl Repository {
         &self.files
     }
 
+    /// The same, with a cache in this directory.
+    pub fn with_cache(self, directory: &Path) -> Self {
+        let cache = Cache::open(directory, self.id());
+        Self { files: Arc::new(self.files.with_cache(cache)), ..self }
+    }
+
+    /// The same, as it is in the store and nowhere else.
+    pub(crate) fn without_cache(&self) -> Self {
+        let (store, config) = (self.store.clone(), self.config.clone());
+        Self { store, config, files: Arc::new(self.files.with_cache(None)) }
+    }
+
     /// Its locks, for this holder.
     pub fn locks(&self, holder: Holder) -> Locks {
         Locks::new(self.store.clone(), self.files.clone(), holder)
@@ -158,15 +172,26 @@ impl Repository {
             .await
     }
 
-    /// The root of every snapshot that can be read; what cannot is damage.
-    pub(crate) async fn verify_snapshots(&self, damage: &Damage) -> Result<Vec<Id>, Error> {
-        let snapshots = self.read_snapshots(|error| damage.take(error)).await?;
-        Ok(snapshots.into_iter().map(|(_, snapshot)| snapshot.tree).collect())
+    /// Every snapshot that can be read, in no order; what cannot is damage.
+    pub(crate) async fn readable_snapshots(
+        &self,
+        damage: &Damage,
+    ) -> Result<Vec<(Id, Snapshot)>, Error> {
+        let mut trouble = None;
+        let take = |error: format::Error| {
+            trouble = error.of_a_store_in_trouble().or_else(|| trouble.take());
+            damage.take(error)
+        };
+        let snapshots = self.read_snapshots(take).await?;
+        match trouble {
+            // A store that gives nothing at all has lost nothing: it is in trouble.
+            Some(error) if snapshots.is_empty() => Err(error.into()),
+            _ => Ok(snapshots),
+        }
     }
 
     async fn list_snapshots(&self) -> Result<Vec<Id>, Error> {
-        let names: Vec<String> =
-            self.store.list("snapshots/").map_ok(|entry| entry.key).try_collect().await?;
+        let names = self.files.list_snapshots().await?;
         let ids = names.iter().filter_map(|name| {
             Id::from_hex(name.rsplit('/').next().unwrap_or_default().as_bytes())
         });
@@ -181,7 +206,7 @@ impl Repository {
     /// Leaves out what `unreadable` takes.
     async fn read_snapshots(
         &self,
-        unreadable: impl Fn(format::Error) -> Result<(), format::Error>,
+        mut unreadable: impl FnMut(format::Error) -> Result<(), format::Error> + Send,
     ) -> Result<Vec<(Id, Snapshot)>, Error> {
         let mut reads = futures::stream::iter(self.list_snapshots().await?)
             .map(|id| async move { (id, self.files.load_snapshot(id).await) })
@@ -201,7 +226,7 @@ impl Repository {
     /// Removes snapshot files. Data stays until it is pruned.
     pub async fn forget(&self, ids: &[Id]) -> Result<(), Error> {
         for id in ids {
-            self.store.delete(&format!("snapshots/{id}")).await?;
+            self.files.delete_snapshot(*id).await?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::format::index::{INDEX_FILE_BLOBS, build_index_file};
 use crate::format::pack::{FinishedPack, PackedBlob};
-use crate::format::{Error, Id, RepositoryFiles};
+use crate::format::{BlobKind, Error, Id, RepositoryFiles};
 
 #[derive(Debug)]
 pub(crate) struct Uploads {
@@ -96,7 +96,8 @@ impl Uploads {
 
 async fn upload(files: &RepositoryFiles, state: &State, pack: FinishedPack) -> Result<(), Error> {
     let FinishedPack { id, bytes, blobs } = pack;
-    files.write_pack(id, bytes).await?;
+    let trees = blobs.first().is_some_and(|blob| blob.kind == BlobKind::Tree);
+    files.write_pack(id, bytes, trees).await?;
     {
         let mut arrived = state.arrived.lock().unwrap_or_else(PoisonError::into_inner);
         arrived.blobs += blobs.len();

@@ -4,23 +4,26 @@
 //! What is read is a part of the packs, another one with each round, so that after enough rounds every
 //! byte has been read once.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{Context as Digest, SHA256};
 use tokio::runtime::Handle;
-use volsync_bucket::Kind as Missing;
+use volsync_bucket::Kind as Trouble;
 use volsync_mover::Shutdown;
 
 use crate::error::Error;
-use crate::format::pack::{FRAME, PackedBlob};
+use crate::format::pack::PackedBlob;
 use crate::format::{self, Decoder, Id, Index, RepositoryFiles};
-use crate::needed::find_needed;
+use crate::needed::{Bits, check_pack, find_needed};
 use crate::repository::Repository;
 
 /// How much of a pack is read at once, unless a single blob is longer, in bytes.
 const RANGE: u64 = 4 << 20;
+/// More files than these that the store cannot read are no damage: the store itself is in trouble.
+const FAILING: usize = 10;
 /// As many things that are damaged are named.
 const NAMED: usize = 10;
 
@@ -52,6 +55,7 @@ pub struct Verified {
 #[derive(Debug, Default)]
 pub(crate) struct Damage {
     found: Mutex<Verified>,
+    failing: AtomicUsize,
 }
 
 impl Damage {
@@ -61,11 +65,21 @@ impl Damage {
         use format::Error::{Damaged, Decrypt, MissingBlob, Store};
         match &error {
             Decrypt { .. } | Damaged { .. } | MissingBlob { .. } => {}
-            Store(error) if matches!(error.kind(), Missing::NotFound | Missing::OutOfRange) => {}
+            Store(store) => match store.kind() {
+                Trouble::NotFound | Trouble::OutOfRange => {}
+                // A disk that has lost a sector says so for one file, one that has gone for all of them.
+                Trouble::Failing if self.failing.fetch_add(1, Relaxed) < FAILING => {}
+                _ => return Err(error),
+            },
             _ => return Err(error),
         }
         self.add(error.to_string());
         Ok(())
+    }
+
+    /// What was found so far.
+    pub(crate) fn found(self) -> Verified {
+        self.found.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add(&self, what: String) {
@@ -83,35 +97,20 @@ pub async fn verify(
     options: &VerifyOptions,
     shutdown: &Shutdown,
 ) -> Result<Verified, Error> {
+    let repository = repository.without_cache();
     let files = repository.files();
     let damage = Damage::default();
     // Who backs up at the same time writes packs, then their index, then the snapshot.
-    let roots = repository.verify_snapshots(&damage).await?;
-    let index = match files.load_index().await {
-        Ok(index) => index,
-        Err(error) => {
-            damage.take(error)?;
-            return Ok(damage.found.into_inner().unwrap_or_else(PoisonError::into_inner));
-        }
-    };
+    let snapshots = repository.readable_snapshots(&damage).await?;
+    let roots: Vec<Id> = snapshots.iter().map(|(_, snapshot)| snapshot.tree).collect();
+    let index = files.load_readable_index(&damage).await?;
     let lengths = files.list_packs().await?;
-    let wanted = choose(index.packs(), options);
-    let packs = arrange(&index, &wanted, |pack, at_least| {
-        let id = index.packs().get(pack).copied()?;
-        match lengths.get(&id).copied() {
-            None => damage.add(format!("pack {id} is missing")),
-            Some(length) if length < at_least => {
-                damage.add(format!("pack {id} has {length} bytes of {at_least}"));
-            }
-            Some(length) => return Some((id, length)),
-        }
-        None
-    });
     let (files, options) = (files.clone(), options.clone());
     let (shutdown, runtime) = (shutdown.clone(), Handle::current());
     let verified = tokio::task::spawn_blocking(move || {
         let ends = (&shutdown, &runtime);
-        find_needed(&files, &index, &roots, options.threads, Some(&damage), ends)?;
+        let needed = find_needed(&files, &index, &roots, options.threads, Some(&damage), ends)?;
+        let packs = arrange(&index, &needed, &lengths, &choose(index.packs(), &options), &damage)?;
         let reading = Reading {
             files: &files,
             damage: &damage,
@@ -125,8 +124,7 @@ pub async fn verify(
         };
         reading.run(options.threads.max(1))?;
         let (packs_read, bytes_read) = (reading.read.into_inner(), reading.bytes.into_inner());
-        let found = damage.found.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok::<_, format::Error>(Verified { packs_read, bytes_read, ..found })
+        Ok::<_, format::Error>(Verified { packs_read, bytes_read, ..damage.found() })
     });
     Ok(verified.await.map_err(|_| Error::Interrupted)??)
 }
@@ -153,35 +151,42 @@ struct Pack {
     blobs: Vec<PackedBlob>,
 }
 
-/// The packs that are to be read. `check` is told of every pack by its number and what it must have at
-/// least, in bytes, and gives its name and length.
+/// The packs that are to be read, of those that snapshots need. What no snapshot needs may be damaged
+/// or gone: it is the next prune's.
 fn arrange(
     index: &Index,
+    needed: &Bits,
+    lengths: &HashMap<Id, u64>,
     wanted: &[bool],
-    mut check: impl FnMut(usize, u64) -> Option<(Id, u64)>,
-) -> Vec<Pack> {
-    let mut space = vec![FRAME; wanted.len()];
+    damage: &Damage,
+) -> Result<Vec<Pack>, format::Error> {
+    let mut is_needed = vec![false; wanted.len()];
     let mut blobs = vec![Vec::new(); wanted.len()];
-    for (pack, blob) in (0..index.len()).filter_map(|number| index.copy(number)) {
+    for number in 0..index.len() {
+        let Some((pack, blob)) = index.copy(number) else { continue };
         let pack = pack as usize;
-        if let (Some(space), Some(blobs), Some(wanted)) =
-            (space.get_mut(pack), blobs.get_mut(pack), wanted.get(pack))
-        {
-            *space += blob.space();
-            if *wanted {
-                blobs.push(blob);
-            }
+        if let Some(is_needed) = is_needed.get_mut(pack) {
+            *is_needed |= needed.contains(number);
+        }
+        if let (Some(blobs), Some(true)) = (blobs.get_mut(pack), wanted.get(pack)) {
+            blobs.push(blob);
         }
     }
     let mut packs = Vec::new();
-    for ((number, at_least), mut blobs) in space.into_iter().enumerate().zip(blobs) {
-        let Some((id, length)) = check(number, at_least) else { continue };
-        if wanted.get(number) == Some(&true) {
+    let listed = index.packs().iter().zip(index.pack_lengths());
+    for (((id, listed), mut blobs), is_needed) in listed.zip(blobs).zip(is_needed) {
+        if !is_needed {
+            continue;
+        }
+        let length = lengths.get(id).copied();
+        if let Err(error) = check_pack(*id, listed, length) {
+            damage.take(error)?;
+        } else if let (Some(length), false) = (length, blobs.is_empty()) {
             blobs.sort_unstable_by_key(|blob| blob.offset);
-            packs.push(Pack { id, length, blobs });
+            packs.push(Pack { id: *id, length, blobs });
         }
     }
-    packs
+    Ok(packs)
 }
 
 struct Reading<'a> {

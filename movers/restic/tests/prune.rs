@@ -451,6 +451,86 @@ impl Store for Killed {
     }
 }
 
+/// A store whose listings are those of an earlier time.
+#[derive(Debug)]
+struct Lagging {
+    inner: Directory,
+    listed: Vec<Entry>,
+}
+
+#[async_trait]
+impl Store for Lagging {
+    fn location(&self) -> &str {
+        self.inner.location()
+    }
+
+    async fn create(&self) -> Result<(), volsync_bucket::Error> {
+        self.inner.create().await
+    }
+
+    async fn get(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<Bytes, volsync_bucket::Error> {
+        self.inner.get(key, range).await
+    }
+
+    async fn put(&self, key: &str, content: Bytes) -> Result<(), volsync_bucket::Error> {
+        self.inner.put(key, content).await
+    }
+
+    async fn put_stream(
+        &self,
+        key: &str,
+        content: BoxStream<'_, std::io::Result<Bytes>>,
+    ) -> Result<(), volsync_bucket::Error> {
+        self.inner.put_stream(key, content).await
+    }
+
+    async fn head(&self, key: &str) -> Result<Entry, volsync_bucket::Error> {
+        self.inner.head(key).await
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str) -> Listing<'a> {
+        let listed = self.listed.iter().filter(move |entry| entry.key.starts_with(prefix));
+        futures::stream::iter(listed.cloned().map(Ok)).boxed()
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), volsync_bucket::Error> {
+        self.inner.delete(key).await
+    }
+}
+
+#[test]
+fn what_a_listing_does_not_show_yet_is_not_taken_for_what_nobody_needs() {
+    let mut place = generations(12);
+    let now = place.store();
+    let listed = place.runtime.block_on(async { now.list("").try_collect().await }).unwrap();
+    let store: Arc<dyn Store> = Arc::new(Lagging { inner: Directory::new(place.path()), listed });
+    let repository = place.open(&store);
+    let index = place.runtime.block_on(repository.files().load_index()).unwrap();
+    let forgotten = *place.expected.keys().next().unwrap();
+    place.expected.remove(&forgotten);
+    place.change();
+    let id = place.archive(&repository, &index, "volsync");
+    place.expect(id);
+    let before = place.size();
+    let pruned = place.runtime.block_on(async {
+        repository.forget(&[forgotten]).await?;
+        let shutdown = Shutdown::default();
+        let locks = repository.locks(Holder::current("uid-1"));
+        let lock = locks.take(Mode::Exclusive, Duration::ZERO, &shutdown).await?;
+        let options = PruneOptions { pack_size: PACK_SIZE, threads: 2, reads: 2, uploads: 2 };
+        let pruned = prune(&repository, &lock, &options, &shutdown).await;
+        lock.release().await?;
+        pruned
+    });
+    pruned.unwrap();
+    assert!(place.size() < before);
+    place.assert_whole();
+}
+
 fn copy(from: &Path, to: &Path) {
     for path in walk(from) {
         let (source, target) = (from.join(&path), to.join(&path));

@@ -71,7 +71,8 @@ pub struct ResticVerify {
     /// Days between verifications, 7 unless given; 0: with each sync.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval_days: Option<i32>,
-    /// How many percent of the data are read each time, 10 unless given; 0: none.
+    /// How many percent of the data are read each time, 10 unless given; 0: none. Rounded up to one part
+    /// of so many that are alike: 34 to 50 is a half, more is all of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_data_percent: Option<i32>,
 }
@@ -178,6 +179,9 @@ pub struct ResticSourceStatus {
     /// How many verifications found it whole: which part of the data is read next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify_round: Option<i32>,
+    /// How many percent of the data were read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify_percent: Option<i32>,
 }
 
 /// How the last restore ended.

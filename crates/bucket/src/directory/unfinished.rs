@@ -89,7 +89,7 @@ impl Drop for Unfinished {
 }
 
 /// A name that nobody else uses.
-pub(super) fn new_name() -> String {
+pub(crate) fn new_name() -> String {
     let mut random = [0; 12];
     // Names that are not random are caught by `EXCL`.
     if let Err(error) = getrandom(&mut random, GetRandomFlags::empty()) {
@@ -99,7 +99,7 @@ pub(super) fn new_name() -> String {
 }
 
 /// Whether a name is that of an unfinished file.
-pub(super) fn is_unfinished(name: &str) -> bool {
+pub(crate) fn is_unfinished(name: &str) -> bool {
     name.starts_with(BEGINNING)
 }
 

@@ -25,6 +25,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest, Md5};
 
+use super::backblaze;
 use super::trouble::Trouble;
 use crate::error::Kind;
 use crate::settings::Settings;
@@ -43,6 +44,8 @@ const STALLED: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(crate) struct Connect {
     endpoint: String,
+    /// Whether the endpoint is the one that knows Backblaze's accounts, and not one of S3.
+    backblaze: bool,
     settings: Settings,
     ca: Option<PathBuf>,
 }
@@ -63,7 +66,18 @@ pub(super) struct Connected {
 impl Connect {
     /// How to connect to an endpoint (`https://host:port`).
     pub(crate) fn new(endpoint: String, settings: Settings, ca: Option<PathBuf>) -> Self {
-        Self { endpoint, settings, ca }
+        Self { endpoint, backblaze: false, settings, ca }
+    }
+
+    /// How to connect to the S3 of an account of Backblaze's, which `accounts` knows
+    /// (`https://host`; Backblaze's own unless it says otherwise).
+    pub(crate) fn backblaze(
+        accounts: Option<String>,
+        settings: Settings,
+        ca: Option<PathBuf>,
+    ) -> Self {
+        let endpoint = accounts.unwrap_or_else(|| backblaze::ACCOUNTS.to_owned());
+        Self { endpoint, backblaze: true, settings, ca }
     }
 
     /// The checksum that servers which are not Amazon's also understand. Amazon's SDK adds its own.
@@ -72,6 +86,15 @@ impl Connect {
     }
 
     pub(super) async fn connect(&self, bucket: &str) -> Result<Connected, Trouble> {
+        if !self.backblaze {
+            return self.connect_to_s3(bucket).await;
+        }
+        let (endpoint, settings) =
+            backblaze::authorize(&self.endpoint, &self.settings, self.ca.as_deref()).await?;
+        Self::new(endpoint, settings, self.ca.clone()).connect_to_s3(bucket).await
+    }
+
+    async fn connect_to_s3(&self, bucket: &str) -> Result<Connected, Trouble> {
         let known = self.settings.get("AWS_DEFAULT_REGION").or_else(|| region_of(&self.endpoint));
         let base = self.base(known.unwrap_or(DEFAULT_REGION)).await?;
         let client = self.client(&base, bucket, known.unwrap_or(DEFAULT_REGION));

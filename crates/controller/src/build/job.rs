@@ -194,8 +194,11 @@ fn temporary() -> Volume {
     }
 }
 
-fn var(name: &str, value: impl Into<String>) -> EnvVar {
-    EnvVar { name: name.to_owned(), value: Some(value.into()), value_from: None }
+/// A variable of a container. In its value kubelet takes `$(NAME)` for another variable and `$$` for one
+/// `$`.
+fn var(name: &str, value: impl AsRef<str>) -> EnvVar {
+    let value = value.as_ref().replace('$', "$$");
+    EnvVar { name: name.to_owned(), value: Some(value), value_from: None }
 }
 
 fn run_annotations(run: &Run, attempt: u32) -> BTreeMap<String, String> {

@@ -20,7 +20,35 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Until when this process may write; always, unless it is told.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fence {
-    until: Arc<Mutex<Option<Instant>>>,
+    until: Arc<Mutex<Option<Moment>>>,
+}
+
+/// A moment by two clocks: the first stands still while the machine sleeps, the second does not.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    awake: Instant,
+    with_sleep: Duration,
+}
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        Self { awake: Instant::now(), with_sleep: with_sleep() }
+    }
+
+    fn after(self, duration: Duration) -> Self {
+        Self { awake: self.awake + duration, with_sleep: self.with_sleep + duration }
+    }
+
+    fn has_come(self) -> bool {
+        let now = Self::now();
+        now.awake >= self.awake || now.with_sleep >= self.with_sleep
+    }
+}
+
+fn with_sleep() -> Duration {
+    let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    // Neither is ever below 0.
+    Duration::new(since_boot.tv_sec.unsigned_abs(), since_boot.tv_nsec.unsigned_abs() as u32)
 }
 
 /// Why a request was not sent.
@@ -30,13 +58,19 @@ pub(crate) struct Fenced;
 
 impl Fence {
     /// The Lease was asked for at `asked`, and is ours for so long after that.
-    pub(super) fn open(&self, asked: Instant, duration: Duration) {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked + duration);
+    pub(super) fn open(&self, asked: Moment, duration: Duration) {
+        let until = asked.after(duration);
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    /// Somebody else has the Lease.
+    pub(super) fn close(&self) {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Moment::now());
     }
 
     fn is_closed(&self) -> bool {
         let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_some_and(|until| Instant::now() >= until)
+        until.is_some_and(Moment::has_come)
     }
 }
 

@@ -157,4 +157,11 @@ async fn who_was_frozen_for_longer_than_its_lease_writes_nothing_when_it_wakes()
     // Renewed, it writes again.
     assert!(timeout(Duration::from_secs(200), leader.renew()).await.unwrap().is_some());
     write("renewed").await.unwrap();
+    // Somebody else takes it: nothing more is written from the moment that this is known.
+    advance(DEADLINE - Duration::from_secs(60)).await;
+    let mut taken = server.object("leases", "volsync-system", NAME).unwrap();
+    taken["spec"]["holderIdentity"] = json!("b");
+    server.put("leases", taken);
+    assert!(!leader.try_hold().await.unwrap());
+    assert!(write("taken").await.is_err());
 }

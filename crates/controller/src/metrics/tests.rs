@@ -285,7 +285,8 @@ fn outcomes_of_restores_and_verifications_are_told_once_there_are_any() {
 
     world.status.restic.restore = Some(RestoreOutcome::NothingEligible);
     let damage = Some("pack 01 is missing".to_owned());
-    world.status.restic.verification = Some(Verification { at: at("11:00:00"), round: 3, damage });
+    world.status.restic.verification =
+        Some(Verification { at: at("11:00:00"), round: 3, percent: Some(10), damage });
     world.metrics.see(&world.object, Some(&world.replication), &world.status);
     assert_eq!(
         told(&world, "volsync_restore_outcome"),

@@ -363,3 +363,68 @@ fn a_repository_that_is_damaged_is_found_out_and_nothing_is_forgotten_until_it_i
     );
     assert_eq!((status()["verifyMessage"].as_str(), snapshots()), (None, 1));
 }
+
+#[test]
+fn what_restic_itself_backed_up_of_a_path_is_restored_to_the_root_of_the_volume() {
+    let machine = machine();
+    fs::create_dir(machine.path("photos/deep")).unwrap();
+    fs::write(machine.path("photos/deep/a"), "of restic").unwrap();
+    let photos = machine.path("photos").canonicalize().unwrap();
+    restic(&machine, &["init"]);
+    restic(&machine, &["backup", photos.to_str().unwrap()]);
+    for choice in [
+        format!("path: {}", photos.display()),
+        format!("snapshot: '{}'", {
+            let told: serde_json::Value =
+                serde_json::from_str(&restic(&machine, &["snapshots", "--json"])).unwrap();
+            told[0]["short_id"].as_str().unwrap().to_owned()
+        }),
+    ] {
+        fs::write(machine.path("mirror/old"), "goes").unwrap();
+        let wanted =
+            format!("destinationPVC: mirror\n    enableFileDeletion: true\n    {choice}\n");
+        write(&machine, &manifests(&machine).replace("destinationPVC: mirror\n", &wanted));
+        let said = machine.says("sync", &["--only", "destination/mirror"]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert_eq!(fs::read_to_string(machine.path("mirror/deep/a")).unwrap(), "of restic");
+        assert_eq!(fs::read_dir(machine.path("mirror")).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn a_volume_with_nothing_but_what_is_left_out_is_an_empty_one() {
+    let machine = machine();
+    let options = "exclude: ['/cache/']\n    excludeCaches: true\n    retain:";
+    write(&machine, &manifests(&machine).replace("retain:", options));
+    fs::create_dir(machine.path("photos/cache")).unwrap();
+    let said = machine.says("sync", &["--only", "source/photos"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("the volume is empty"), "{}", said.out);
+    // A tag that marks nothing is in nobody's way.
+    std::os::unix::fs::symlink("nowhere", machine.path("photos/CACHEDIR.TAG")).unwrap();
+    fs::write(machine.path("photos/a"), "saved").unwrap();
+    let said = machine.says("sync", &["--only", "source/photos"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(restic(&machine, &["ls", "latest"]).contains("/a"));
+}
+
+#[test]
+fn a_damaged_snapshot_or_index_stops_no_backup_and_is_told() {
+    for place in ["repository/snapshots", "repository/index"] {
+        let machine = machine();
+        back_up(&machine, "first");
+        let (path, mut bytes) = files(&machine.path(place)).into_iter().next().unwrap();
+        bytes[20] ^= 1;
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        fs::write(&path, &bytes).unwrap();
+        fs::write(machine.path("photos/a"), "second").unwrap();
+        // Where a good copy is, nobody meets the damaged one.
+        fs::remove_dir_all(machine.path("state/caches")).unwrap();
+        let said = machine.says("sync", &["--only", "source/photos"]);
+        assert_eq!(said.code, Some(3), "{place}: {said:?}");
+        assert!(said.out.contains("the repository is DAMAGED"), "{place}: {said:?}");
+        let status = machine.status("ReplicationSource")["restic"].clone();
+        assert_eq!(status["verifyResult"], "Damaged", "{place}: {status}");
+        assert!(files(&machine.path("repository/snapshots")).len() >= 2, "{place}");
+    }
+}

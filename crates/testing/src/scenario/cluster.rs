@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -406,6 +407,12 @@ impl Driver for Cluster {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         self.run(&arguments, None)?;
         Ok(())
+    }
+
+    fn address(&self) -> Result<IpAddr> {
+        let of_node = "jsonpath={.items[0].status.addresses[?(@.type=='InternalIP')].address}";
+        let address = self.run(&["get", "nodes", "--output", of_node], None)?;
+        address.parse().with_context(|| format!("the node's address is {address:?}"))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -297,6 +298,10 @@ impl Driver for Local {
 
     fn kubectl(&mut self, _: &[String]) -> Result<()> {
         bail!("only a cluster has kubectl")
+    }
+
+    fn address(&self) -> Result<IpAddr> {
+        Ok(Ipv4Addr::LOCALHOST.into())
     }
 }
 

@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use super::{Files, Tree};
 use crate::as_user::Privilege;
@@ -32,6 +34,9 @@ pub(super) fn change(path: &Path, tree: &Tree, owner: Privilege) -> Result<()> {
     }
     for (file, content) in &tree.files {
         in_its_directory(file, content.as_bytes());
+    }
+    for (file, content) in &tree.base64 {
+        in_its_directory(file, &STANDARD.decode(content).with_context(|| file.clone())?);
     }
     for (file, length) in &tree.noise {
         in_its_directory(file, &Seed::new(*length as u64).bytes(*length));

@@ -52,16 +52,15 @@ impl Source {
 
 /// The one home of a foreign crate: what its name looks like in code, and where that may stand.
 const HOMES: &[(&str, &[&str])] = &[
-    ("russh", &["movers/rsync/src/ssh.rs", "movers/rsync/src/ssh/"]),
-    ("russh_sftp", &["crates/bucket/src/sftp.rs"]),
+    ("russh", &["movers/rsync/src/ssh.rs", "movers/rsync/src/ssh/", SFTP, SFTP_PARTS]),
+    ("russh_sftp", &[SFTP, SFTP_PARTS]),
     ("fast_rsync", &["movers/rsync/src/native/delta.rs"]),
     ("object_store", &["crates/bucket/src/cloud.rs"]),
     ("aws_sdk_s3", S3),
     ("aws_config", S3),
     ("aws_credential_types", S3),
     ("aws_smithy_http_client", S3),
-    ("reqwest", &["crates/bucket/src/rest.rs"]),
-    ("opendal", &["crates/bucket/src/service.rs"]),
+    ("reqwest", &["crates/bucket/src/http.rs", "crates/bucket/src/rest.rs"]),
     ("rustic_core", &["movers/restic/src/"]),
     ("notify", &["movers/syncthing/src/watch.rs"]),
     ("prometheus_client", &["crates/controller/src/metrics.rs"]),
@@ -77,6 +76,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("clap", &["/src/args.rs"]),
 ];
+
+const SFTP: &str = "crates/bucket/src/sftp.rs";
+const SFTP_PARTS: &str = "crates/bucket/src/sftp/";
 
 const S3: &[&str] = &["crates/bucket/src/s3.rs", "crates/bucket/src/s3/"];
 

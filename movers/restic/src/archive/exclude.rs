@@ -7,6 +7,7 @@ use std::path::Path;
 
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use rustix::fs::{AtFlags, statat};
 use volsync_mover::{Dir, Kind, RelPath};
 
 use crate::error::Error;
@@ -44,46 +45,54 @@ impl Exclude {
         self.lines.clone()
     }
 
-    /// Whether an entry is left out, with everything below it. `kind` is asked for only if a pattern
-    /// may need it.
-    pub(super) fn leaves_out(
+    /// Whether an entry of the directory at `path` is left out, with everything below it. `kind` is what
+    /// the file system says at once.
+    pub(crate) fn leaves_out(
         &self,
+        dir: &Dir,
         path: &RelPath,
-        kind: impl FnOnce() -> io::Result<Kind>,
+        name: &[u8],
+        kind: Option<Kind>,
     ) -> io::Result<bool> {
         let Some(patterns) = &self.patterns else { return Ok(false) };
+        let kind = match kind {
+            Some(kind) => kind,
+            None => Kind::of(&statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?),
+        };
+        let path = path.join(name);
         let path = Path::new(OsStr::from_bytes(path.as_bytes()));
-        Ok(matches!(patterns.matched(path, kind()? == Kind::Directory), Match::Ignore(_)))
+        Ok(matches!(patterns.matched(path, kind == Kind::Directory), Match::Ignore(_)))
     }
 
-    /// Whether all but [`TAG`] is left out of a directory that has a file of this name.
-    pub(super) fn is_cache(&self, dir: &Dir) -> io::Result<bool> {
-        if !self.caches {
-            return Ok(false);
-        }
-        let file = match dir.open_file(TAG) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
+    /// Whether all but [`TAG`] is left out of a directory that has a file of this name. One that cannot
+    /// be read marks nothing: it is told of when it is to be saved.
+    pub(crate) fn is_cache(&self, dir: &Dir) -> bool {
+        let begins = || -> io::Result<bool> {
+            let mut start = Vec::new();
+            dir.open_file(TAG)?.take(SIGNATURE.len() as u64).read_to_end(&mut start)?;
+            Ok(start == SIGNATURE)
         };
-        let mut start = Vec::new();
-        file.take(SIGNATURE.len() as u64).read_to_end(&mut start)?;
-        Ok(start == SIGNATURE)
+        self.caches && begins().unwrap_or(false)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use volsync_mover::Root;
 
     #[test]
     fn patterns_are_those_of_gitignore() {
         let lines = ["*.tmp", "/cache/", "!keep.tmp", "a/**/b"].map(str::to_owned);
         let exclude = Exclude::new(&lines, false).unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let root = Root::open(scratch.path()).unwrap();
+        let dir = root.dir(&RelPath::root()).unwrap();
         let left_out = |path: &str, kind| {
-            let path =
-                path.split('/').fold(RelPath::root(), |path, name| path.join(name.as_bytes()));
-            exclude.leaves_out(&path, || Ok(kind)).unwrap()
+            let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+            let above = above.split('/').filter(|name| !name.is_empty());
+            let above = above.fold(RelPath::root(), |path, name| path.join(name.as_bytes()));
+            exclude.leaves_out(&dir, &above, name.as_bytes(), Some(kind)).unwrap()
         };
         assert!(left_out("x.tmp", Kind::File));
         assert!(left_out("deep/down/x.tmp", Kind::File));

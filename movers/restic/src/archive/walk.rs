@@ -54,7 +54,7 @@ impl Names {
     /// Those of a directory that is to be backed up.
     fn wanted(dir: &Dir, exclude: &Exclude) -> io::Result<Self> {
         let mut names = Self::read(dir)?;
-        if exclude.is_cache(dir)? {
+        if exclude.is_cache(dir) {
             let Self { bytes, spans } = &mut names;
             spans.retain(|span| slice(bytes, span) == TAG);
         }
@@ -176,7 +176,7 @@ impl Walk<'_, '_, '_> {
                 // The file system's own, made anew with every volume.
                 continue;
             }
-            match self.is_left_out(frame, &name, kind) {
+            match self.shared.exclude.leaves_out(&frame.dir, &frame.path, &name, kind) {
                 Ok(false) => {}
                 Ok(true) => continue,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -203,13 +203,6 @@ impl Walk<'_, '_, '_> {
             }
         }
         Ok(None)
-    }
-
-    fn is_left_out(&self, frame: &Frame, name: &[u8], kind: Option<Kind>) -> io::Result<bool> {
-        self.shared.exclude.leaves_out(&frame.path.join(name), || match kind {
-            Some(kind) => Ok(kind),
-            None => Ok(Kind::of(&statat(&*frame.dir, name, AtFlags::SYMLINK_NOFOLLOW)?)),
-        })
     }
 
     fn skipped(&self, path: &RelPath, error: &io::Error) {

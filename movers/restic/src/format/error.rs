@@ -60,6 +60,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// The trouble of a store that may pass, if it is that.
+    pub(crate) fn of_a_store_in_trouble(&self) -> Option<volsync_bucket::Error> {
+        match self {
+            Self::Store(error) if error.is_temporary() => Some(error.clone()),
+            _ => None,
+        }
+    }
+
     pub(crate) fn damaged(what: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Damaged { what: what.into(), why: why.into() }
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::blob::{BlobKind, sealed_length};
 use super::error::Error;
 use super::id::Id;
-use super::pack::PackedBlob;
+use super::pack::{FRAME, PackedBlob};
 
 /// Where a blob lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +165,17 @@ impl Index {
             end += copies.len();
             start..end
         })
+    }
+
+    /// The length of each pack by what is listed of it, in bytes, at its number.
+    pub fn pack_lengths(&self) -> Vec<u64> {
+        let mut lengths = vec![FRAME; self.packs.len()];
+        for (pack, blob) in (0..self.len()).filter_map(|number| self.copy(number)) {
+            if let Some(length) = lengths.get_mut(pack as usize) {
+                *length += blob.space();
+            }
+        }
+        lengths
     }
 
     /// The packs, each at its number.

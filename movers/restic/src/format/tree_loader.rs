@@ -73,9 +73,10 @@ impl<'r> TreeLoader<'r> {
             let end = offset.saturating_add(length);
             let start = offset.saturating_sub(BEFORE);
             let last = self.index.pack_end(pack).min(offset.saturating_add(STRETCH)).max(end);
+            let pack_end = u64::from(self.index.pack_end(pack));
             let read = |from: u32, to: u32| {
-                self.runtime
-                    .block_on(self.files.read_pack(found.pack, u64::from(from)..u64::from(to)))
+                let range = u64::from(from)..u64::from(to);
+                self.runtime.block_on(self.files.read_trees(found.pack, range, pack_end))
             };
             let (start, bytes) = match read(start, last) {
                 Ok(bytes) => (start, bytes),

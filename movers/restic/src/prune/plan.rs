@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use crate::format::pack::{FRAME, PackedBlob};
+use crate::format::pack::PackedBlob;
 use crate::format::{BlobKind, Error, Id, Index};
-use crate::needed::Bits;
+use crate::needed::{Bits, check_pack};
 
 /// What no snapshot needs may take so much of what is left, in percent; restic's default.
 const UNUSED_PERCENT: u64 = 5;
@@ -75,17 +75,16 @@ impl Plan {
         let mut contents = vec![Content::default(); index.packs().len()];
         for number in 0..index.len() {
             let Some((content, blob)) = content_of(&mut contents, index, number) else { continue };
-            content.size += blob.space();
             match blob.kind {
                 BlobKind::Data => content.has_data = true,
                 BlobKind::Tree => content.has_trees = true,
             }
         }
-        for content in &mut contents {
-            content.size += FRAME;
+        for (content, length) in contents.iter_mut().zip(index.pack_lengths()) {
+            content.size = length;
         }
         let states: Vec<Result<(), Error>> = (index.packs().iter().zip(&contents))
-            .map(|(id, content)| state(*id, content, packs.get(id).copied()))
+            .map(|(id, content)| check_pack(*id, content.size, packs.get(id).copied()))
             .collect();
         let chosen = choose(index, used, &mut contents, &states);
         for (content, state) in contents.iter().zip(states) {
@@ -142,18 +141,6 @@ fn content_of<'c>(
 ) -> Option<(&'c mut Content, PackedBlob)> {
     let (pack, blob) = index.copy(number)?;
     Some((contents.get_mut(pack as usize)?, blob))
-}
-
-/// Whether a pack is as the index says.
-fn state(id: Id, content: &Content, length: Option<u64>) -> Result<(), Error> {
-    let why = match length {
-        Some(length) if length == content.size => return Ok(()),
-        Some(length) => {
-            format!("it has {length} bytes, and {} by what the index lists", content.size)
-        }
-        None => "a snapshot needs what the index says lies in it, and it is not there".to_owned(),
-    };
-    Err(Error::damaged(format!("pack {id}"), why))
 }
 
 /// Chooses one copy of each used blob, and counts what is used and what is not.

@@ -44,6 +44,10 @@ impl<'scope> Crew<'scope> {
         let (stop, stopped) = bounded(0);
         let mut crew = Self { batches, wanted: wanted.clone(), stop, threads: Vec::new() };
         let spawn = |name: String, run: Box<dyn FnOnce() + Send + 'env>| {
+            let run = move || {
+                let _ended = Ended(shared);
+                run();
+            };
             std::thread::Builder::new().name(name).spawn_scoped(scope, run).map_err(Error::Thread)
         };
         let stop = stopped.clone();
@@ -88,6 +92,17 @@ impl<'scope> Crew<'scope> {
             if let Err(panic) = thread.join() {
                 std::panic::resume_unwind(panic);
             }
+        }
+    }
+}
+
+/// A thread that panics lets nobody wait for what it had to do.
+struct Ended<'s>(&'s Shared<'s>);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(Error::Stopped);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::format::index::IndexBuilder;
+use crate::format::pack::FRAME;
 
 const PACK: u32 = 2 << 20;
 
