@@ -23,7 +23,7 @@ use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
     Certificate, ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutPayload, RetryConfig,
+    PutMode, PutPayload, RetryConfig,
 };
 use serde::Deserialize;
 use url::Url;
@@ -363,10 +363,14 @@ impl Cloud {
         }
     }
 
-    async fn try_put(&self, key: &str, content: Bytes) -> Result<(), Trouble> {
+    /// Where it is to be new, nothing is replaced; false, if something is there.
+    async fn try_put(&self, key: &str, content: Bytes, mode: PutMode) -> Result<bool, Trouble> {
         let object = self.object(key)?;
-        match self.client().put_opts(&object, content.into(), Default::default()).await {
-            Ok(_) => Ok(()),
+        match self.client().put_opts(&object, content.into(), mode.into()).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. }) if self.try_head(key).await.is_ok() => {
+                Ok(false)
+            }
             Err(error) => Err(self.not_found(trouble(&error)).await),
         }
     }
@@ -465,8 +469,26 @@ impl Store for Cloud {
     }
 
     async fn put(&self, key: &str, content: Bytes) -> Result<(), Error> {
-        let put = self.try_put(key, content).await;
-        put.map_err(|trouble| self.error(Operation::Put, key, trouble))
+        let put = self.try_put(key, content, PutMode::Overwrite).await;
+        put.map(drop).map_err(|trouble| self.error(Operation::Put, key, trouble))
+    }
+
+    fn is_exclusive(&self) -> bool {
+        // Google is, too; what speaks its dialect need not be.
+        matches!(self.service, Service::Azure { .. })
+    }
+
+    async fn put_new(&self, key: &str, content: Bytes) -> Result<bool, Error> {
+        let put = async {
+            match self.try_head(key).await {
+                Ok(_) => Ok(false),
+                Err(absent) if absent.kind == Kind::NotFound => {
+                    self.try_put(key, content, PutMode::Create).await
+                }
+                Err(other) => Err(other),
+            }
+        };
+        put.await.map_err(|trouble| self.error(Operation::Put, key, trouble))
     }
 
     async fn put_stream(

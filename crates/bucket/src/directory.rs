@@ -120,6 +120,19 @@ impl Store for Directory {
         .await
     }
 
+    fn is_exclusive(&self) -> bool {
+        true
+    }
+
+    async fn put_new(&self, key: &str, content: Bytes) -> Result<bool, Error> {
+        self.blocking(Operation::Put, key, move |root, key| {
+            let mut unfinished = Unfinished::create(make_parents(root, key)?)?;
+            unfinished.file().write_all(&content)?;
+            Ok(unfinished.finish_new(name_of(key))?)
+        })
+        .await
+    }
+
     async fn put_stream(
         &self,
         key: &str,

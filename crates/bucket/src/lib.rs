@@ -5,7 +5,7 @@
 //!   AWS_ACCESS_KEY_ID, … --Settings::new--> Settings ────────────┴─ open --> Arc<dyn Store>
 //! ```
 //!
-//! A [`Store`] is seven calls on exact keys. Which service answers, how often a call is tried again
+//! A [`Store`] is eight calls on exact keys. Which service answers, how often a call is tried again
 //! and which certificate is trusted is decided once, by [`open`]. What went wrong is a [`Kind`]:
 //! an object that is not there, a bucket that is not there, a refusal and a silence are four
 //! different things and never stand for one another.

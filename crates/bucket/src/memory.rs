@@ -77,6 +77,19 @@ impl Store for Memory {
         Ok(())
     }
 
+    fn is_exclusive(&self) -> bool {
+        true
+    }
+
+    async fn put_new(&self, key: &str, content: Bytes) -> Result<bool, Error> {
+        let mut held = self.held();
+        let is_new = !held.contains_key(key);
+        if is_new {
+            held.insert(key.to_owned(), content);
+        }
+        Ok(is_new)
+    }
+
     async fn put_stream(
         &self,
         key: &str,

@@ -71,6 +71,15 @@ impl Store for Recording {
         self.inner.put(key, content).await
     }
 
+    fn is_exclusive(&self) -> bool {
+        self.inner.is_exclusive()
+    }
+
+    async fn put_new(&self, key: &str, content: Bytes) -> Result<bool, Error> {
+        self.record(Operation::Put, key, None);
+        self.inner.put_new(key, content).await
+    }
+
     async fn put_stream(
         &self,
         key: &str,

@@ -228,6 +228,26 @@ impl Store for Rest {
         put.map_err(|trouble| self.error(Operation::Put, key, trouble))
     }
 
+    /// Servers refuse to write a config over another.
+    async fn put_new(&self, key: &str, content: Bytes) -> Result<bool, Error> {
+        let put = async {
+            match self.try_head(key).await {
+                Ok(_) => return Ok(false),
+                Err(absent) if absent.kind == Kind::NotFound => {}
+                Err(other) => return Err(other),
+            }
+            match self.try_put(key, content).await {
+                Ok(()) => Ok(true),
+                Err(refused) if refused.kind == Kind::Forbidden => match self.try_head(key).await {
+                    Ok(_) => Ok(false),
+                    Err(_) => Err(refused),
+                },
+                Err(other) => Err(other),
+            }
+        };
+        put.await.map_err(|trouble| self.error(Operation::Put, key, trouble))
+    }
+
     /// The protocol has no parts, and servers keep what arrived of a request that has no length and
     /// breaks. So the content is gathered first.
     async fn put_stream(

@@ -195,6 +195,15 @@ impl<S: Store> Store for Retrying<S> {
         self.retries.run(Operation::Put, key, content.len() as u64, put).await
     }
 
+    fn is_exclusive(&self) -> bool {
+        self.inner.is_exclusive()
+    }
+
+    async fn put_new(&self, key: &str, content: Bytes) -> Result<bool, Error> {
+        let put = || self.inner.put_new(key, content.clone());
+        self.retries.run(Operation::Put, key, content.len() as u64, put).await
+    }
+
     async fn put_stream(
         &self,
         key: &str,

@@ -104,6 +104,13 @@ impl S3 {
         match create.send().await {
             Ok(_) => Ok(()),
             Err(error) if error.code() == Some("BucketAlreadyOwnedByYou") => Ok(()),
+            // Somebody made it meanwhile, unless it is another's.
+            Err(error) if error.code() == Some("BucketAlreadyExists") => {
+                match client.head_bucket().bucket(&self.bucket).send().await {
+                    Ok(_) => Ok(()),
+                    Err(_) => Err(Trouble::of_sdk(error)),
+                }
+            }
             Err(error) => Err(Trouble::of_sdk(error)),
         }
     }
@@ -141,7 +148,9 @@ impl S3 {
         }
     }
 
-    async fn try_put(&self, key: &str, content: Bytes) -> Result<(), Trouble> {
+    /// Where `is_new` is set, nothing is replaced; false, if something is there. A server that does
+    /// not know the condition takes no notice of it.
+    async fn try_put(&self, key: &str, content: Bytes, is_new: bool) -> Result<bool, Trouble> {
         if let Some(problem) = problem_with_key(key) {
             return Err(Trouble::new(Kind::Invalid, problem));
         }
@@ -152,9 +161,11 @@ impl S3 {
             .key(self.object(key))
             .set_content_md5(self.connect.content_md5(&content))
             .content_type("application/octet-stream")
+            .set_if_none_match(is_new.then(|| "*".to_owned()))
             .body(ByteStream::from(content));
         match request.send().await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
+            Err(error) if is_new && error.code() == Some("PreconditionFailed") => Ok(false),
             Err(error) => Err(self.not_found(client, Trouble::of_sdk(error)).await),
         }
     }
@@ -377,8 +388,22 @@ impl Store for S3 {
     }
 
     async fn put(&self, key: &str, content: Bytes) -> Result<(), Error> {
-        let put = self.try_put(key, content).await;
-        put.map_err(|trouble| self.error(Operation::Put, key, trouble))
+        let put = self.try_put(key, content, false).await;
+        put.map(drop).map_err(|trouble| self.error(Operation::Put, key, trouble))
+    }
+
+    async fn put_new(&self, key: &str, content: Bytes) -> Result<bool, Error> {
+        let looked = async {
+            // For those that take no notice of the condition.
+            match self.try_head(key).await {
+                Ok(_) => Ok(false),
+                Err(absent) if absent.kind == Kind::NotFound => {
+                    self.try_put(key, content, true).await
+                }
+                Err(other) => Err(other),
+            }
+        };
+        looked.await.map_err(|trouble| self.error(Operation::Put, key, trouble))
     }
 
     async fn put_stream(

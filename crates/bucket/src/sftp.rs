@@ -232,7 +232,8 @@ impl Sftp {
         session: Arc<Session>,
         key: &str,
         mut content: BoxStream<'_, io::Result<Bytes>>,
-    ) -> Result<(), Trouble> {
+        is_new: bool,
+    ) -> Result<bool, Trouble> {
         let path = self.path_of(key)?;
         let mut file = match self.unfinished(&session, key, &path).await {
             Ok(file) => file,
@@ -253,14 +254,16 @@ impl Sftp {
                 }
             }
             file.write(&gathered.freeze()).await?;
-            file.finish(&path).await
+            file.finish(&path, is_new).await
         }
         .await;
-        if let Err(trouble) = written {
+        if !matches!(written, Ok(true)) {
             file.abandon().await;
-            return Err(session.explained(trouble, &self.root).await);
         }
-        Ok(())
+        match written {
+            Ok(is_written) => Ok(is_written),
+            Err(trouble) => Err(session.explained(trouble, &self.root).await),
+        }
     }
 
     /// A new file beside a path. The directories above it are made if they are not there, the
@@ -376,14 +379,24 @@ impl Store for Sftp {
         self.put_stream(key, stream::iter([Ok(content)]).boxed()).await
     }
 
+    fn is_exclusive(&self) -> bool {
+        true
+    }
+
+    async fn put_new(&self, key: &str, content: Bytes) -> Result<bool, Error> {
+        let content = stream::iter([Ok(content)]).boxed();
+        let put = self.with(|session| self.try_put(session, key, content, true)).await;
+        put.map_err(|trouble| self.error(Operation::Put, key, trouble))
+    }
+
     /// A stream whose connection breaks is not taken up again.
     async fn put_stream(
         &self,
         key: &str,
         content: BoxStream<'_, io::Result<Bytes>>,
     ) -> Result<(), Error> {
-        let put = self.with(|session| self.try_put(session, key, content)).await;
-        put.map_err(|trouble| self.error(Operation::Put, key, trouble))
+        let put = self.with(|session| self.try_put(session, key, content, false)).await;
+        put.map(drop).map_err(|trouble| self.error(Operation::Put, key, trouble))
     }
 
     async fn head(&self, key: &str) -> Result<Entry, Error> {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 
-use crate::error::Error;
+use crate::error::{Error, Kind};
 
 /// An object, without its content.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +45,25 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// durable when this returns.
     async fn put(&self, key: &str, content: Bytes) -> Result<(), Error>;
 
-    /// The same for content that need not fit into memory. If the stream fails, nothing is written.
+    /// Whether of several who [put what is to be new](Store::put_new) at once exactly one succeeds.
+    fn is_exclusive(&self) -> bool {
+        false
+    }
+
+    /// Writes an object if there is none of this key; `false`, and nothing is written, if there is one.
+    /// A store that is not [exclusive](Store::is_exclusive) looks first, and somebody else may come in
+    /// between.
+    async fn put_new(&self, key: &str, content: Bytes) -> Result<bool, Error> {
+        match self.head(key).await {
+            Ok(_) => Ok(false),
+            Err(absent) if absent.kind() == Kind::NotFound => {
+                self.put(key, content).await.map(|()| true)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// As [`Store::put`], for content that need not fit into memory. If the stream fails, nothing is written.
     /// Where the protocol has no parts (restic's REST) it is held in memory, and refused beyond
     /// 256 MiB.
     async fn put_stream(

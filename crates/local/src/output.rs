@@ -196,6 +196,9 @@ fn restic(said: &ResticReport, counts: &Counts) -> String {
                 Some(verified) if verified.damaged > 0 => {
                     text.push_str(", the repository is DAMAGED, nothing is forgotten");
                 }
+                Some(verified) if verified.packs_read == 0 => {
+                    text.push_str(", repository verified (structure only)");
+                }
                 Some(verified) => text.push_str(&format!(
                     ", repository verified ({} read back)",
                     words::bytes(verified.bytes_read)

@@ -586,6 +586,13 @@ impl<'a> Check<'a> {
         let path = path.unwrap_or_else(|| paths::DATA.to_owned());
         if !path.starts_with('/') || path.contains(char::is_control) {
             self.problem("spec.restic.path", "must begin with a slash");
+        } else if path != "/" && path.split('/').skip(1).any(|name| matches!(name, "" | "." | ".."))
+        {
+            // restic writes paths without these, and one path in two forms would be two histories.
+            self.problem(
+                "spec.restic.path",
+                "must not end with a slash, nor have //, /. or /.. in it",
+            );
         }
         (host, path)
     }
@@ -649,6 +656,36 @@ impl<'a> Check<'a> {
         Some(id)
     }
 
+    fn retain(&mut self, retain: &api::ResticRetainPolicy) {
+        let api::ResticRetainPolicy { hourly, daily, weekly, monthly, yearly, within, last } =
+            retain;
+        let counts = [hourly, daily, weekly, monthly, yearly];
+        let fields = ["hourly", "daily", "weekly", "monthly", "yearly"];
+        for (field, count) in fields.into_iter().zip(counts) {
+            if count.is_some_and(|count| count < -1) {
+                self.problem(format!("spec.restic.retain.{field}"), "must not be below -1 (all)");
+            }
+        }
+        let is_number = |text: &String| text.parse().is_ok_and(|count: i64| count >= -1);
+        if let Some(text) = last.as_ref().filter(|text| !text.is_empty() && !is_number(text)) {
+            self.problem(
+                "spec.restic.retain.last",
+                format!("{text:?} is not a number from -1 (all)"),
+            );
+        }
+        let is_duration = |text: &String| {
+            let mut parts = text.split_inclusive(|letter: char| !letter.is_ascii_digit());
+            parts.all(|part| {
+                let number = part.strip_suffix(['y', 'm', 'd', 'h']);
+                number.is_some_and(|number| number.parse::<i32>().is_ok())
+            })
+        };
+        if let Some(text) = within.as_ref().filter(|text| !is_duration(text)) {
+            let path = "spec.restic.retain.within";
+            self.problem(path, format!("{text:?} is not a duration such as 1y5m7d2h"));
+        }
+    }
+
     fn restic_source(&mut self, restic: &api::ResticSource) -> Method {
         let days = match restic.prune_interval_days.map(u32::try_from) {
             None => Restic::DEFAULT_PRUNE_INTERVAL_DAYS,
@@ -659,6 +696,7 @@ impl<'a> Check<'a> {
             }
         };
         let retain = restic.retain.clone().unwrap_or_default();
+        self.retain(&retain);
         let (host, path) = self.recorded(restic.host.as_ref(), restic.path.as_ref());
         Method::Restic(Restic {
             repository: self.repository(&restic.repository),

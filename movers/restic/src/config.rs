@@ -43,17 +43,29 @@ impl Access {
         Ok(Self { location, store, password })
     }
 
-    /// Refuses a repository that lies in the volume, by whatever name: the same claim may be mounted at
+    /// Refuses a repository that lies in the volume, or the other way round, by whatever name: the same claim may be mounted at
     /// two places.
     pub(crate) fn outside_of(&self, volume: &Path) -> Result<(), Error> {
         let Location::Directory { path } = &self.location else { return Ok(()) };
         // A volume that cannot be seen is told of by whoever opens it.
-        let Ok(volume) = fs::metadata(volume) else { return Ok(()) };
-        let inside = real(path).ancestors().any(|above| {
-            fs::metadata(above)
-                .is_ok_and(|above| (above.dev(), above.ino()) == (volume.dev(), volume.ino()))
-        });
-        if inside { Err(Error::RepositoryInVolume { path: path.clone() }) } else { Ok(()) }
+        let Ok(seen) = fs::metadata(volume) else { return Ok(()) };
+        let is_below = |path: &Path, directory: &fs::Metadata| {
+            real(path).ancestors().any(|above| {
+                fs::metadata(above).is_ok_and(|above| {
+                    (above.dev(), above.ino()) == (directory.dev(), directory.ino())
+                })
+            })
+        };
+        if is_below(path, &seen) {
+            return Err(Error::RepositoryInVolume { path: path.clone() });
+        }
+        // A repository that is not there yet holds nothing.
+        match fs::metadata(path) {
+            Ok(repository) if is_below(volume, &repository) => {
+                Err(Error::VolumeInRepository { path: path.clone() })
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 }
 
@@ -162,6 +174,8 @@ mod tests {
             let refused = access(&scratch.path().join(inside)).outside_of(&volume);
             assert!(matches!(refused, Err(Error::RepositoryInVolume { .. })), "{inside}");
         }
+        let around = access(scratch.path()).outside_of(&volume);
+        assert!(matches!(around, Err(Error::VolumeInRepository { .. })), "{around:?}");
         for outside in ["beside", "beside/new", "volume2"] {
             access(&scratch.path().join(outside)).outside_of(&volume).unwrap();
         }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use tokio::runtime::Handle;
+use volsync_bucket::{Kind, Operation};
 use volsync_contract::{
     Phase, Report, ResticDestination, ResticReport, RestoreOutcome, Task, TaskError, env, paths,
 };
@@ -48,9 +49,19 @@ pub async fn run(
     };
     let repository = repository.with_cache(&destination.cache);
     said.repository = Some(repository.id().to_owned());
-    let lock = repository.locks(me).take(Mode::Shared, WAIT, &context.shutdown).await?;
+    let lock = match repository.locks(me).take(Mode::Shared, WAIT, &context.shutdown).await {
+        Ok(lock) => Some(lock),
+        // A copy that may only be read is restored from all the same: what it has is verified.
+        Err(Error::Repository(format::Error::Store(refused))) if forbids_writing(&refused) => {
+            tracing::warn!("restoring without a lock, so nobody should prune meanwhile: {refused}");
+            None
+        }
+        Err(other) => return Err(other),
+    };
     let restored = restore_wanted(&repository, &wanted, root, destination, context).await;
-    lock.release().await?;
+    if let Some(lock) = lock {
+        lock.release().await?;
+    }
     said.restore = Some(match restored? {
         Some(id) => {
             said.snapshot = Some(id.to_string());
@@ -62,6 +73,11 @@ pub async fn run(
         None => RestoreOutcome::NothingEligible,
     });
     Ok(report(context, said))
+}
+
+fn forbids_writing(error: &volsync_bucket::Error) -> bool {
+    error.kind() == Kind::Forbidden
+        && matches!(error.operation(), Operation::Put | Operation::Delete)
 }
 
 fn wanted(destination: &ResticDestination) -> Result<Wanted, Error> {

@@ -51,6 +51,12 @@ pub enum Error {
         /// Where it is.
         path: std::path::PathBuf,
     },
+    /// A backup of the repository itself, which would grow with each.
+    #[error("the volume is inside the repository {path}", path = .path.display())]
+    VolumeInRepository {
+        /// Where the repository is.
+        path: std::path::PathBuf,
+    },
     /// A restore that must find a repository found none.
     #[error("there is no repository at {location}")]
     RepositoryMissing {
@@ -132,6 +138,7 @@ impl Classified for Error {
             | Self::NothingEligible { .. }
             | Self::AmbiguousSnapshot { .. }
             | Self::RepositoryInVolume { .. }
+            | Self::VolumeInRepository { .. }
             | Self::SnapshotTime { .. } => Retry::Permanent,
         }
     }
@@ -144,7 +151,7 @@ impl Classified for Error {
             Self::Torso { .. } => "nothing was changed; if this is a repository, restore what it lacks from another copy".to_owned(),
             Self::RepositoryMissing { .. } => "is RESTIC_REPOSITORY right?".to_owned(),
             Self::NothingEligible { .. } => "`restic snapshots` lists what there is".to_owned(),
-            Self::RepositoryInVolume { .. } => "put it into another volume, or onto a server".to_owned(),
+            Self::RepositoryInVolume { .. } | Self::VolumeInRepository { .. } => "put it into another volume, or onto a server".to_owned(),
             Self::AmbiguousSnapshot { .. } => "give more of the ID".to_owned(),
             Self::Locked { .. } => "it is tried again; a lock whose holder is gone is removed half an hour after its last sign of life, or at once by restic unlock --remove-all".to_owned(),
             Self::LockLost { .. } | Self::Interrupted => "what was uploaded is kept; the next sync goes on from there".to_owned(),

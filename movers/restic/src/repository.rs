@@ -6,10 +6,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 use volsync_bucket::{Kind, Store};
 
 use crate::cache::Cache;
@@ -24,6 +26,11 @@ use crate::verify::Damage;
 const VERSION: u32 = 2;
 /// Keys that are tried, as restic does.
 const MOST_KEYS: usize = 20;
+/// How long whoever makes a repository waits before and after, where others may do so at once. No
+/// request takes longer, nearly always.
+const SETTLE: Duration = Duration::from_secs(1);
+/// How long each who is before has to write the config: he may have ended.
+const TURN: Duration = Duration::from_secs(10);
 /// Snapshot files that are read at the same time.
 const SNAPSHOT_READS: usize = 16;
 const CONFIG: &str = "config";
@@ -55,21 +62,19 @@ pub enum Opened {
 impl Repository {
     /// Opens the repository in a store.
     pub async fn open(store: &Arc<dyn Store>, password: &str) -> Result<Opened, Error> {
-        let config = match store.get(CONFIG, None).await {
-            Ok(config) => config,
-            Err(error) if error.kind() == Kind::NoBucket => return Ok(Opened::Missing),
-            Err(error) if error.kind() == Kind::NotFound => {
-                nothing_is_there(store).await?;
-                return Ok(Opened::Missing);
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let Some(config) = read_config(store).await? else { return Ok(Opened::Missing) };
         let keys: Vec<String> = store.list("keys/").map_ok(|entry| entry.key).try_collect().await?;
         if keys.is_empty() {
             return Err(torso(store, CONFIG, "keys"));
         }
+        let mut other = false;
         for name in keys.iter().take(MOST_KEYS) {
-            let file = store.get(name, None).await?;
+            let file = match store.get(name, None).await {
+                Ok(file) => file,
+                // It was of somebody whose repository another was quicker to make.
+                Err(error) if error.kind() == Kind::NotFound => continue,
+                Err(error) => return Err(error.into()),
+            };
             let file: KeyFile = match serde_json::from_slice(&file) {
                 Ok(file) => file,
                 Err(error) if keys.len() == 1 => return Err(damaged(name, &error.to_string())),
@@ -83,21 +88,67 @@ impl Repository {
             let opened = tokio::task::spawn_blocking(move || file.open(&password))
                 .await
                 .map_err(|error| damaged(name, &error.to_string()))?;
-            if let Some(key) = opened? {
-                return Self::with_key(store.clone(), key, config).map(Opened::Repository);
+            let Some(key) = opened? else { continue };
+            match Self::with_key(store.clone(), key, config.clone()) {
+                // Somebody was about to make a repository, and another was quicker.
+                Err(Error::Repository(format::Error::Decrypt { .. })) => other = true,
+                opened => return opened.map(Opened::Repository),
             }
+        }
+        if other {
+            return Err(damaged(
+                CONFIG,
+                "no key that this password opens is the one it is sealed with",
+            ));
         }
         Err(Error::WrongPassword { location: store.location().to_owned() })
     }
 
-    /// Makes a repository in a store where there is none.
+    /// Makes a repository in a store where there is none. If others do at the same time, all of them
+    /// open the one that is there then.
     pub async fn create(store: &Arc<dyn Store>, password: &str, host: &str) -> Result<Self, Error> {
         store.create().await?;
-        nothing_is_there(store).await?;
-        let (file, key) = KeyFile::create(password, host)?;
+        if read_config(store).await?.is_some() {
+            return Self::there(store, password).await;
+        }
+        let (secret, host) = (password.to_owned(), host.to_owned());
+        let (file, key) = tokio::task::spawn_blocking(move || KeyFile::create(&secret, &host))
+            .await
+            .map_err(|error| damaged("keys", &error.to_string()))??;
         let file =
             serde_json::to_vec(&file).map_err(|error| damaged("keys", &error.to_string()))?;
-        store.put(&format!("keys/{}", Id::of(&file)), Bytes::from(file)).await?;
+        let key_file = format!("keys/{}", Id::of(&file));
+        store.put(&key_file, Bytes::from(file)).await?;
+        match Self::create_config(store, &key, &key_file).await {
+            Ok(true) => {}
+            // The key opens nothing: whoever was quicker has another.
+            Ok(false) => store.delete(&key_file).await?,
+            Err(error) => {
+                if let Err(left) = store.delete(&key_file).await {
+                    tracing::debug!("a key that opens nothing stays behind: {left}");
+                }
+                return Err(error);
+            }
+        }
+        Self::there(store, password).await
+    }
+
+    async fn there(store: &Arc<dyn Store>, password: &str) -> Result<Self, Error> {
+        match Self::open(store, password).await? {
+            Opened::Repository(repository) => Ok(repository),
+            Opened::Missing => Err(torso(store, "keys", CONFIG)),
+        }
+    }
+
+    /// Writes the config, sealed with `key`; false if another has come before.
+    async fn create_config(
+        store: &Arc<dyn Store>,
+        key: &Key,
+        key_file: &str,
+    ) -> Result<bool, Error> {
+        if !store.is_exclusive() && !Self::is_next(store, key_file).await? {
+            return Ok(false);
+        }
         let mut id = [0; 32];
         aws_lc_rs::rand::fill(&mut id).map_err(|_| format::Error::Crypto)?;
         let config = Config {
@@ -110,11 +161,36 @@ impl Repository {
         let mut sealed = vec![0; 16];
         sealed.extend_from_slice(&json);
         key.seal(&mut sealed)?;
-        store.put(CONFIG, Bytes::from(sealed)).await?;
-        // Somebody else may have made one at the same time: the last config counts.
-        match Self::open(store, password).await? {
-            Opened::Repository(repository) => Ok(repository),
-            Opened::Missing => Err(torso(store, "keys", CONFIG)),
+        let sealed = Bytes::from(sealed);
+        if !store.put_new(CONFIG, sealed.clone()).await? {
+            return Ok(false);
+        }
+        if !store.is_exclusive() {
+            sleep(SETTLE).await;
+        }
+        Ok(store.get(CONFIG, None).await? == sealed)
+    }
+
+    /// Where two may write the config at once, of all who have written a key the one whose key comes
+    /// first does. The others wait for it, and the next goes before if it does not come; false if it
+    /// has come.
+    async fn is_next(store: &Arc<dyn Store>, key_file: &str) -> Result<bool, Error> {
+        let began = Instant::now();
+        loop {
+            // Whoever writes his key from now on sees ours, and who did before has written the config
+            // if he is to.
+            sleep(SETTLE).await;
+            if read_config(store).await?.is_some() {
+                return Ok(false);
+            }
+            let mut before = 0;
+            let mut keys = store.list("keys/");
+            while let Some(entry) = keys.try_next().await? {
+                before += u32::from(entry.key.as_str() < key_file);
+            }
+            if began.elapsed() >= TURN * before {
+                return Ok(true);
+            }
         }
     }
 
@@ -232,19 +308,31 @@ impl Repository {
     }
 }
 
-/// Refuses to take a repository without its config for none.
+/// The config; `None` where there is no repository.
+async fn read_config(store: &Arc<dyn Store>) -> Result<Option<Bytes>, Error> {
+    let mut looked = false;
+    loop {
+        match store.get(CONFIG, None).await {
+            Ok(config) => return Ok(Some(config)),
+            Err(error) if error.kind() == Kind::NoBucket => return Ok(None),
+            Err(error) if error.kind() == Kind::NotFound => match nothing_is_there(store).await {
+                Ok(()) => return Ok(None),
+                // What is there may have come after its config, which came after we looked.
+                Err(Error::Torso { .. }) if !looked => looked = true,
+                Err(other) => return Err(other),
+            },
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Refuses to take a repository without its config for none. Keys alone are what somebody left who
+/// did not come to writing the config: nothing was ever sealed with them.
 async fn nothing_is_there(store: &Arc<dyn Store>) -> Result<(), Error> {
-    for (prefix, has) in [
-        (CONFIG, CONFIG),
-        ("keys/", "keys"),
-        ("snapshots/", "snapshots"),
-        ("index/", "an index"),
-        ("data/", "data"),
-    ] {
-        let lacks = if prefix == CONFIG { "place for another" } else { CONFIG };
+    for (prefix, has) in [("snapshots/", "snapshots"), ("index/", "an index"), ("data/", "data")] {
         match store.list(prefix).next().await {
             None => {}
-            Some(Ok(_)) => return Err(torso(store, has, lacks)),
+            Some(Ok(_)) => return Err(torso(store, has, CONFIG)),
             Some(Err(error)) if matches!(error.kind(), Kind::NotFound | Kind::NoBucket) => {}
             Some(Err(error)) => return Err(error.into()),
         }
@@ -280,13 +368,96 @@ mod tests {
         assert!(opened.snapshots().await.unwrap().is_empty());
         let wrong = Repository::open(&store, "other").await.unwrap_err();
         assert!(matches!(wrong, Error::WrongPassword { .. }), "{wrong}");
-        let again = Repository::create(&store, "secret", "here").await.unwrap_err();
-        assert!(matches!(again, Error::Torso { .. }), "{again}");
+        let again = Repository::create(&store, "secret", "here").await.unwrap();
+        assert_eq!(again.id(), made.id());
+        assert!(Repository::create(&store, "other", "here").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_a_beginning_left_is_in_nobodys_way() {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        let (file, _) = KeyFile::create("secret", "here").unwrap();
+        let file = Bytes::from(serde_json::to_vec(&file).unwrap());
+        store.put(&format!("keys/{}", Id::of(&file)), file).await.unwrap();
+        assert!(matches!(Repository::open(&store, "secret").await, Ok(Opened::Missing)));
+        let made = Repository::create(&store, "secret", "here").await.unwrap();
+        let again = Repository::open(&store, "secret").await.unwrap();
+        assert!(matches!(again, Opened::Repository(opened) if opened.id() == made.id()));
+    }
+
+    /// A store that replaces what is to be new, as some servers of S3 do.
+    #[derive(Debug)]
+    struct Careless(Memory);
+
+    #[async_trait::async_trait]
+    impl Store for Careless {
+        fn location(&self) -> &str {
+            self.0.location()
+        }
+        async fn create(&self) -> Result<(), volsync_bucket::Error> {
+            self.0.create().await
+        }
+        async fn get(
+            &self,
+            key: &str,
+            range: Option<std::ops::Range<u64>>,
+        ) -> Result<Bytes, volsync_bucket::Error> {
+            self.0.get(key, range).await
+        }
+        async fn put(&self, key: &str, content: Bytes) -> Result<(), volsync_bucket::Error> {
+            sleep(Duration::from_millis(20)).await;
+            self.0.put(key, content).await
+        }
+        async fn put_stream(
+            &self,
+            key: &str,
+            content: futures::stream::BoxStream<'_, std::io::Result<Bytes>>,
+        ) -> Result<(), volsync_bucket::Error> {
+            self.0.put_stream(key, content).await
+        }
+        async fn head(&self, key: &str) -> Result<volsync_bucket::Entry, volsync_bucket::Error> {
+            self.0.head(key).await
+        }
+        fn list<'a>(&'a self, prefix: &'a str) -> volsync_bucket::Listing<'a> {
+            self.0.list(prefix)
+        }
+        async fn delete(&self, key: &str) -> Result<(), volsync_bucket::Error> {
+            self.0.delete(key).await
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn whoever_makes_it_at_the_same_time_gets_the_same_repository() {
+        let scratch = tempfile::tempdir().unwrap();
+        let stores: [Arc<dyn Store>; 3] = [
+            Arc::new(Memory::new()),
+            Arc::new(Careless(Memory::new())),
+            Arc::new(volsync_bucket::Directory::new(scratch.path())),
+        ];
+        for store in stores {
+            let makers: Vec<_> = (0..6)
+                .map(|_| {
+                    let store = store.clone();
+                    tokio::spawn(async move { Repository::create(&store, "secret", "here").await })
+                })
+                .collect();
+            let mut ids = std::collections::BTreeSet::new();
+            for maker in makers {
+                ids.insert(maker.await.unwrap().unwrap().id().to_owned());
+            }
+            let Opened::Repository(there) = Repository::open(&store, "secret").await.unwrap()
+            else {
+                panic!("it is there");
+            };
+            assert_eq!(ids.into_iter().collect::<Vec<_>>(), [there.id()]);
+            let keys: Vec<_> = store.list("keys/").try_collect().await.unwrap();
+            assert_eq!(keys.len(), 1);
+        }
     }
 
     #[tokio::test]
     async fn a_repository_without_its_config_is_not_made_anew() {
-        for left in ["keys/00", "snapshots/00", "index/00", "data/00/0000"] {
+        for left in ["snapshots/00", "index/00", "data/00/0000"] {
             let store: Arc<dyn Store> = Arc::new(Memory::new());
             store.put(left, Bytes::from_static(b"x")).await.unwrap();
             let said = Repository::open(&store, "secret").await.unwrap_err().to_string();

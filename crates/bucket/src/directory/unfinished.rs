@@ -5,7 +5,10 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, fsync, linkat, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, RenameFlags, fsync, linkat, openat, renameat, renameat_with,
+    unlinkat,
+};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -65,6 +68,34 @@ impl Unfinished {
             self.name = None;
         }
         Ok(fsync(&self.dir)?)
+    }
+
+    /// Gives it its name, unless something has it: `false` then. All is on the disk when this returns.
+    pub(super) fn finish_new(mut self, name: &str) -> io::Result<bool> {
+        self.file.sync_all()?;
+        let is_new = match &self.name {
+            None => self.link(name)?,
+            Some(beside) => {
+                match renameat_with(&self.dir, beside, &self.dir, name, RenameFlags::NOREPLACE) {
+                    Ok(()) => {
+                        self.name = None;
+                        true
+                    }
+                    Err(Errno::EXIST) => false,
+                    // NFS cannot; a second name for it is as good, and its first goes when it is dropped.
+                    Err(Errno::INVAL | Errno::NOSYS) => {
+                        match linkat(&self.dir, beside, &self.dir, name, AtFlags::empty()) {
+                            Ok(()) => true,
+                            Err(Errno::EXIST) => false,
+                            Err(error) => return Err(error.into()),
+                        }
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        };
+        fsync(&self.dir)?;
+        Ok(is_new)
     }
 
     /// Names it; `false` if that name is taken.
@@ -133,6 +164,24 @@ mod tests {
         Unfinished { dir: held(scratch.path()), file, name: Some(beside) }.finish("x").unwrap();
         assert_eq!(names(scratch.path()), ["x"]);
         assert_eq!(std::fs::read_to_string(scratch.path().join("x")).unwrap(), "third");
+    }
+
+    #[test]
+    fn a_file_that_is_to_be_new_replaces_none() {
+        let scratch = tempfile::tempdir().unwrap();
+        for is_new in [true, false] {
+            let mut file = Unfinished::create(held(scratch.path())).unwrap();
+            file.file().write_all(format!("{is_new}").as_bytes()).unwrap();
+            assert_eq!(file.finish_new("x").unwrap(), is_new);
+            let beside = new_name();
+            let named = File::create(scratch.path().join(&beside)).unwrap();
+            let named = Unfinished { dir: held(scratch.path()), file: named, name: Some(beside) };
+            assert_eq!(named.finish_new("y").unwrap(), is_new);
+        }
+        let mut there = names(scratch.path());
+        there.sort();
+        assert_eq!(there, ["x", "y"]);
+        assert_eq!(std::fs::read_to_string(scratch.path().join("x")).unwrap(), "true");
     }
 
     #[test]

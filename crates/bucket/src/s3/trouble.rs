@@ -49,11 +49,14 @@ impl Trouble {
             let reason = format!("the answer (status {status}) cannot be read: {}", chain(&error));
             return Self { kind, reason, said: false };
         }
+        if let Some(kind) = kind_of_preparation(&error) {
+            let missing = "no credentials: the Secret has no AWS_ACCESS_KEY_ID that serves, and of \
+                           Amazon's other ways the last one failed";
+            return Self::new(kind, format!("{missing}: {}", chain(&error)));
+        }
         let kind = match &error {
-            SdkError::ConstructionFailure(_) => {
-                kind_of_preparation(&error).unwrap_or(Kind::Invalid)
-            }
-            _ => kind_of_preparation(&error).unwrap_or_else(|| kind_of_connection(&error)),
+            SdkError::ConstructionFailure(_) => Kind::Invalid,
+            _ => kind_of_connection(&error),
         };
         Self::new(kind, chain(&error))
     }
@@ -72,10 +75,8 @@ fn kind_of_preparation(error: &(dyn StdError + 'static)) -> Option<Kind> {
     while let Some(cause) = next {
         if let Some(credentials) = cause.downcast_ref::<CredentialsError>() {
             return Some(match credentials {
-                CredentialsError::CredentialsNotLoaded(_)
-                | CredentialsError::InvalidConfiguration(_) => Kind::Forbidden,
                 CredentialsError::ProviderTimedOut(_) => Kind::Unreachable,
-                _ => Kind::Failing,
+                _ => Kind::Forbidden,
             });
         }
         next = cause.source();
@@ -108,7 +109,10 @@ fn kind_of_code(code: &str) -> Option<Kind> {
         "BadDigest" | "IncompleteBody" | "RequestTimeout" | "XAmzContentSHA256Mismatch" => {
             Kind::Unreachable
         }
-        "InternalError" | "ServiceUnavailable" | "OperationAborted" => Kind::Failing,
+        "InternalError"
+        | "ServiceUnavailable"
+        | "OperationAborted"
+        | "ConditionalRequestConflict" => Kind::Failing,
         "EntityTooLarge"
         | "InsufficientStorage"
         | "QuotaExceeded"

@@ -353,6 +353,20 @@ impl Session {
         }
     }
 
+    /// Gives a file another name, unless something has it: `false` then. That is the protocol's own
+    /// rename (draft-ietf-secsh-filexfer-02, section 6.5).
+    pub(super) async fn rename_new(&self, from: &str, to: &str) -> Result<bool, Trouble> {
+        match self.ask(self.raw.rename(from, to)).await {
+            Ok(_) => Ok(true),
+            // Servers have no word for a name that is taken.
+            Err(refused) if refused.kind == Kind::Failing => match self.lstat(to).await {
+                Ok(_) => Ok(false),
+                Err(_) => Err(refused),
+            },
+            Err(other) => Err(other),
+        }
+    }
+
     /// Removes a file.
     pub(super) async fn remove(&self, path: &str) -> Result<(), Trouble> {
         self.ask(self.raw.remove(path)).await.map(drop)

@@ -56,25 +56,33 @@ impl Unfinished {
         Ok(())
     }
 
-    /// Gives it its name, in place of a file that has it. As far as the server can say, its content
-    /// is on the disk when this returns; the protocol has no way to say so of the name.
-    pub(super) async fn finish(&mut self, path: &str) -> Result<(), Trouble> {
+    /// Gives it its name, in place of a file that has it; or, where it is to be new, unless a file has
+    /// it: `false` then. As far as the server can say, its content is on the disk when this returns;
+    /// the protocol has no way to say so of the name.
+    pub(super) async fn finish(&mut self, path: &str, is_new: bool) -> Result<bool, Trouble> {
         self.session.flush(self.opened()?).await?;
         if let Some(opened) = self.opened.take() {
             self.session.close(opened).await?;
         }
-        if let Some(unfinished) = &self.path
-            && let Err(trouble) = self.session.replace(unfinished, path).await
-        {
-            return Err(match self.session.lstat(path).await {
+        let Some(unfinished) = &self.path else { return Ok(true) };
+        let renamed = if is_new {
+            self.session.rename_new(unfinished, path).await
+        } else {
+            self.session.replace(unfinished, path).await.map(|()| true)
+        };
+        match renamed {
+            Ok(true) => {
+                self.path = None;
+                Ok(true)
+            }
+            Ok(false) => Ok(false),
+            Err(trouble) => Err(match self.session.lstat(path).await {
                 Ok(there) if there.file_type() == FileType::Dir => {
                     Trouble::new(Kind::Invalid, "a directory is where the file has to be")
                 }
                 Ok(_) | Err(_) => trouble,
-            });
+            }),
         }
-        self.path = None;
-        Ok(())
     }
 
     /// Removes it.

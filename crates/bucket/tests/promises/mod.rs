@@ -40,6 +40,7 @@ pub(crate) async fn keeps_all(store: &dyn Store, names: Names) {
     store.create().await.unwrap();
     assert!(keys(store, "").await.is_empty());
     an_object_comes_back(store).await;
+    what_is_to_be_new_replaces_nothing(store).await;
     ranges_are_exact(store).await;
     what_is_not_there_is_said(store).await;
     deleting_twice_is_fine(store).await;
@@ -91,6 +92,26 @@ async fn an_object_comes_back(store: &dyn Store) {
         }
     }
     store.delete("config").await.unwrap();
+}
+
+async fn what_is_to_be_new_replaces_nothing(store: &dyn Store) {
+    assert!(store.put_new("config", Bytes::from_static(b"first")).await.unwrap());
+    assert!(!store.put_new("config", Bytes::from_static(b"second")).await.unwrap());
+    assert_eq!(store.get("config", None).await.unwrap(), "first");
+    store.delete("config").await.unwrap();
+    // Of several at once it is one.
+    let contents: Vec<String> = (0..8).map(|number| format!("of {number}")).collect();
+    let puts = contents
+        .iter()
+        .map(|content| store.put_new("config", Bytes::copy_from_slice(content.as_bytes())));
+    let done: Vec<bool> = futures::future::try_join_all(puts).await.unwrap();
+    let winners: Vec<usize> = (0..8).filter(|number| done[*number]).collect();
+    if store.is_exclusive() {
+        assert_eq!(winners.len(), 1, "{done:?}");
+        assert_eq!(store.get("config", None).await.unwrap(), contents[winners[0]]);
+    }
+    store.delete("config").await.unwrap();
+    assert!(keys(store, "").await.is_empty());
 }
 
 async fn ranges_are_exact(store: &dyn Store) {

@@ -96,8 +96,8 @@ impl Bench {
                 let repository = self.tool(tool);
                 let restored = scratch.dir("restored");
                 runs[0].add(tool, repository.back_up(&source)?);
-                runs[1].add(tool, repository.restore(&source, &restored)?);
-                runs[2].add(tool, repository.restore(&source, &restored)?);
+                runs[1].add(tool, repository.restore(&restored)?);
+                runs[2].add(tool, repository.restore(&restored)?);
                 same(&source, &restored)?;
                 repository.check()?;
                 empty(&restored)?;
@@ -146,7 +146,7 @@ impl Bench {
                 let repository = self.tool(tool);
                 let restored = scratch.dir("restored");
                 there.add(tool, repository.back_up(&source)?);
-                back.add(tool, repository.restore(&source, &restored)?);
+                back.add(tool, repository.restore(&restored)?);
                 same(&source, &restored)?;
                 empty(&restored)?;
             }
@@ -192,7 +192,7 @@ impl Bench {
             let repository = self.tool(tool);
             let restored = scratch.dir("restored");
             runs.add(tool, repository.back_up(&source)?);
-            runs.add(tool, repository.restore(&source, &restored)?);
+            runs.add(tool, repository.restore(&restored)?);
             empty(&restored)?;
         }
         let most = |runs: &[Measured]| runs.iter().filter_map(|run| run.source_peak).max();

@@ -16,6 +16,8 @@ pub(crate) struct Place {
     pub(crate) seed: Seed,
     /// Where the cache of backups is.
     pub(crate) cache: PathBuf,
+    /// Whether a restore must find a snapshot.
+    pub(crate) required: bool,
     /// What the repository's Secret says.
     pub(crate) secret: Vec<(&'static str, String)>,
 }
@@ -39,7 +41,7 @@ impl Place {
         scratch.dir("volume");
         scratch.dir("restored");
         let cache = scratch.join("cache");
-        let mut place = Self { scratch, seed: Seed::new(seed), cache, secret };
+        let mut place = Self { scratch, seed: Seed::new(seed), cache, required: true, secret };
         for _ in 0..3 {
             place.change();
         }
@@ -109,7 +111,7 @@ impl Place {
                 host: None,
                 path: "/data".to_owned(),
                 snapshot: None,
-                required: true,
+                required: self.required,
                 restore_as_of: String::new(),
                 previous: 0,
                 delete: true,

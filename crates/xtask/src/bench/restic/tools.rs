@@ -89,8 +89,8 @@ impl<'a> Repository<'a> {
         }
     }
 
-    /// Restores the last backup of `source`.
-    pub(super) fn restore(&self, source: &Path, target: &Path) -> Result<Measured> {
+    /// Restores the last backup.
+    pub(super) fn restore(&self, target: &Path) -> Result<Measured> {
         match self.tool {
             Tool::Ours => {
                 let method = Method::ResticDestination(ResticDestination {
@@ -108,8 +108,7 @@ impl<'a> Repository<'a> {
             }
             Tool::Restic => {
                 let mut restic = self.restic();
-                restic.args(["restore", "--quiet"]).arg(format!("latest:{}", source.display()));
-                restic.arg("--target").arg(target);
+                restic.args(["restore", "--quiet", "latest", "--target"]).arg(target);
                 self.run(restic)
             }
         }
