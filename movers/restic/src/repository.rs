@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
-use volsync_bucket::{Kind, Store};
+use volsync_bucket::{Kind, Operation, Store};
 
 use crate::cache::Cache;
 use crate::error::Error;
@@ -124,7 +124,9 @@ impl Repository {
             // The key opens nothing: whoever was quicker has another.
             Ok(false) => store.delete(&key_file).await?,
             Err(error) => {
-                if let Err(left) = store.delete(&key_file).await {
+                if is_refused(&error)
+                    && let Err(left) = store.delete(&key_file).await
+                {
                     tracing::debug!("a key that opens nothing stays behind: {left}");
                 }
                 return Err(error);
@@ -162,12 +164,10 @@ impl Repository {
         sealed.extend_from_slice(&json);
         key.seal(&mut sealed)?;
         let sealed = Bytes::from(sealed);
-        if !store.put_new(CONFIG, sealed.clone()).await? {
-            return Ok(false);
-        }
-        if !store.is_exclusive() {
+        if store.put_new(CONFIG, sealed.clone()).await? && !store.is_exclusive() {
             sleep(SETTLE).await;
         }
+        // What was there already may be ours: the answer to a first attempt was lost.
         Ok(store.get(CONFIG, None).await? == sealed)
     }
 
@@ -308,6 +308,14 @@ impl Repository {
     }
 }
 
+/// Whether the config was certainly not written. Where that is open, its key must stay: there is no other
+/// that opens it.
+fn is_refused(error: &Error) -> bool {
+    let Error::Repository(format::Error::Store(error)) = error else { return false };
+    error.operation() == Operation::Put
+        && matches!(error.kind(), Kind::Full | Kind::Forbidden | Kind::Invalid)
+}
+
 /// The config; `None` where there is no repository.
 async fn read_config(store: &Arc<dyn Store>) -> Result<Option<Bytes>, Error> {
     let mut looked = false;
@@ -385,9 +393,19 @@ mod tests {
         assert!(matches!(again, Opened::Repository(opened) if opened.id() == made.id()));
     }
 
-    /// A store that replaces what is to be new, as some servers of S3 do.
+    /// A store that replaces what is to be new, as some servers of S3 do; or that writes it and answers
+    /// otherwise.
     #[derive(Debug)]
-    struct Careless(Memory);
+    struct Careless(Memory, Answer);
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Answer {
+        True,
+        /// Of a second attempt, as that of the first was lost.
+        Taken,
+        Lost,
+        Refused,
+    }
 
     #[async_trait::async_trait]
     impl Store for Careless {
@@ -408,6 +426,24 @@ mod tests {
             sleep(Duration::from_millis(20)).await;
             self.0.put(key, content).await
         }
+        async fn put_new(&self, key: &str, content: Bytes) -> Result<bool, volsync_bucket::Error> {
+            let error = |kind| {
+                let (of, location) = (Operation::Put, self.location());
+                Err(volsync_bucket::Error::new(kind, of, location, key, "as asked"))
+            };
+            if self.1 == Answer::Refused {
+                return error(Kind::Full);
+            }
+            if self.1 == Answer::True && self.0.head(key).await.is_ok() {
+                return Ok(false);
+            }
+            self.put(key, content).await?;
+            match self.1 {
+                Answer::Taken => Ok(false),
+                Answer::Lost => error(Kind::Unreachable),
+                Answer::True | Answer::Refused => Ok(true),
+            }
+        }
         async fn put_stream(
             &self,
             key: &str,
@@ -426,12 +462,25 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn the_only_key_that_opens_a_config_stays() {
+        for (answer, keys) in [(Answer::Taken, 1), (Answer::Lost, 1), (Answer::Refused, 0)] {
+            let store: Arc<dyn Store> = Arc::new(Careless(Memory::new(), answer));
+            let made = Repository::create(&store, "secret", "here").await;
+            assert_eq!(made.is_ok(), answer == Answer::Taken, "{answer:?}");
+            let there: Vec<_> = store.list("keys/").try_collect().await.unwrap();
+            assert_eq!(there.len(), keys, "{answer:?}");
+            let opened = Repository::open(&store, "secret").await.unwrap();
+            assert_eq!(matches!(opened, Opened::Repository(_)), keys == 1, "{answer:?}");
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn whoever_makes_it_at_the_same_time_gets_the_same_repository() {
         let scratch = tempfile::tempdir().unwrap();
         let stores: [Arc<dyn Store>; 3] = [
             Arc::new(Memory::new()),
-            Arc::new(Careless(Memory::new())),
+            Arc::new(Careless(Memory::new(), Answer::True)),
             Arc::new(volsync_bucket::Directory::new(scratch.path())),
         ];
         for store in stores {
