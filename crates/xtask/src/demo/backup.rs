@@ -1,7 +1,8 @@
 //! Backs real directories up from one command: a first backup, a change, a second backup, a restore,
 //! and what restic itself says of the repository.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use volsync_contract::Report;
 use volsync_testing::Scratch;
+use volsync_testing::compare::walk;
 
 use super::{change, keep, prepare, print_manifest, say, verify};
 use crate::args::DemoOptions;
@@ -37,6 +39,7 @@ pub(super) fn backup(options: &DemoOptions) -> Result<()> {
         state: scratch.dir("state"),
     };
     prepare(&demo.data)?;
+    leave_out(&demo.data)?;
     print_manifest(MANIFEST)?;
 
     let mut syncs = Vec::new();
@@ -47,6 +50,7 @@ pub(super) fn backup(options: &DemoOptions) -> Result<()> {
     syncs.push(("nothing changed", demo.sync()?));
     say("changes: edits, additions, renames, deletions, other modes, a directory where a file was");
     let changed = change(&demo.data)?;
+    leave_out(&demo.data)?;
     println!("  {changed} random changes, and 1 % of the large file in scattered places");
     say("second backup, and a restore over what was restored before");
     syncs.push(("after the changes", demo.sync()?));
@@ -128,11 +132,31 @@ impl Demo {
         println!("$ RESTIC_PASSWORD='{PASSWORD}' {}", line(&restic));
         let listed = output(restic.env("RESTIC_PASSWORD", PASSWORD))?;
         println!("{listed}");
-        for (name, synced) in syncs {
+        // Of those between, the manifest keeps one a day.
+        for (name, synced) in syncs.iter().take(1).chain(syncs.last()) {
             let short = &synced.snapshot()?[..8];
             ensure!(listed.contains(short), "restic does not list snapshot {short} ({name})");
         }
+        println!("  of the snapshots of one day the manifest keeps the last, and the first of all");
         Ok(())
+    }
+}
+
+/// What restic's format does not hold goes: sockets, and names of attributes that are not UTF-8.
+fn leave_out(data: &Path) -> Result<()> {
+    use std::os::unix::fs::FileTypeExt as _;
+    for path in walk(data) {
+        let path = data.join(path);
+        if path.symlink_metadata()?.file_type().is_socket() {
+            fs::remove_file(path)?;
+        }
+    }
+    let file = data.join("hard-cases/attributes/file");
+    let name = c"user.odd \xff name";
+    match rustix::fs::lremovexattr(&file, name) {
+        // A change may have taken it away.
+        Ok(()) | Err(rustix::io::Errno::NODATA | rustix::io::Errno::NOENT) => Ok(()),
+        Err(error) => Err(error).with_context(|| file.display().to_string()),
     }
 }
 
@@ -197,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_manifest_has_the_password_that_restic_is_given() {
-        let text = std::fs::read_to_string(repository::root().join(MANIFEST)).unwrap();
+        let text = fs::read_to_string(repository::root().join(MANIFEST)).unwrap();
         assert!(text.contains(&format!("RESTIC_PASSWORD: {PASSWORD}")));
     }
 }
