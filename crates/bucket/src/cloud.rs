@@ -10,8 +10,8 @@ use std::path::Path as FilePath;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
+use futures::stream::BoxStream;
 use jiff::Timestamp;
 use object_store::azure::{AzureAuthorizer, MicrosoftAzure, MicrosoftAzureBuilder, split_sas};
 use object_store::client::{
@@ -523,18 +523,10 @@ impl Store for Cloud {
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> Listing<'a> {
-        // Where the next page begins; `None` after the last.
-        stream::try_unfold(Some(None), move |next: Option<Option<String>>| async move {
-            let Some(token) = next else { return Ok(None) };
-            let attempt = || async {
-                let page = self.try_page(prefix, token.as_deref(), None).await;
-                page.map_err(|trouble| self.error(Operation::List, prefix, trouble))
-            };
-            let (entries, next) = self.retries.run(Operation::List, prefix, 0, attempt).await?;
-            Ok::<_, Error>(Some((stream::iter(entries.into_iter().map(Ok)), next.map(Some))))
+        self.retries.pages(prefix, move |token| async move {
+            let page = self.try_page(prefix, token.as_deref(), None).await;
+            page.map_err(|trouble| self.error(Operation::List, prefix, trouble))
         })
-        .try_flatten()
-        .boxed()
     }
 
     async fn delete(&self, key: &str) -> Result<(), Error> {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -145,6 +145,31 @@ impl Retries {
             delay = (delay * 2).min(self.patience.longest_delay);
         }
         unreachable!("attempts are counted without end")
+    }
+}
+
+impl Retries {
+    /// A listing that comes in pages. `page` asks for the one with this token, the first has none, and
+    /// says where the next begins.
+    pub(crate) fn pages<'a, F>(
+        &'a self,
+        prefix: &'a str,
+        page: impl Fn(Option<String>) -> F + Send + Sync + 'a,
+    ) -> Listing<'a>
+    where
+        F: Future<Output = Result<(Vec<Entry>, Option<String>), Error>> + Send + 'a,
+    {
+        // Where the next page begins; `None` after the last.
+        let start = (page, Some(None));
+        stream::try_unfold(start, move |(page, next): (_, Option<Option<String>>)| async move {
+            let Some(token) = next else { return Ok(None) };
+            let attempt = || page(token.clone());
+            let (entries, next) = self.run(Operation::List, prefix, 0, attempt).await?;
+            let entries = stream::iter(entries.into_iter().map(Ok));
+            Ok::<_, Error>(Some((entries, (page, next.map(Some)))))
+        })
+        .try_flatten()
+        .boxed()
     }
 }
 

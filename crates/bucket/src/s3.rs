@@ -12,8 +12,8 @@ use aws_sdk_s3::types::{
     EncodingType, Object,
 };
 use bytes::Bytes;
-use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
+use futures::stream::BoxStream;
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
@@ -429,18 +429,10 @@ impl Store for S3 {
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> Listing<'a> {
-        // Where the next page begins; `None` after the last.
-        stream::try_unfold(Some(None), move |next: Option<Option<String>>| async move {
-            let Some(token) = next else { return Ok(None) };
-            let attempt = || async {
-                let page = self.try_page(prefix, token.as_deref()).await;
-                page.map_err(|trouble| self.error(Operation::List, prefix, trouble))
-            };
-            let (entries, next) = self.retries.run(Operation::List, prefix, 0, attempt).await?;
-            Ok::<_, Error>(Some((stream::iter(entries.into_iter().map(Ok)), next.map(Some))))
+        self.retries.pages(prefix, move |token| async move {
+            let page = self.try_page(prefix, token.as_deref()).await;
+            page.map_err(|trouble| self.error(Operation::List, prefix, trouble))
         })
-        .try_flatten()
-        .boxed()
     }
 
     async fn delete(&self, key: &str) -> Result<(), Error> {
