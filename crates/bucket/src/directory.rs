@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -15,9 +14,10 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
+use rustix::buffer::spare_capacity;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::fs::{fstat, fsync, mkdirat, openat, statat, unlinkat};
-use rustix::io::Errno;
+use rustix::io::{Errno, pread};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
@@ -104,9 +104,7 @@ impl Store for Directory {
                     ),
                 ));
             }
-            let mut content = vec![0; (range.end - range.start) as usize];
-            file.read_exact_at(&mut content, range.start)?;
-            Ok(content.into())
+            Ok(read_at(&file, range)?.into())
         })
         .await
     }
@@ -229,6 +227,23 @@ impl From<Errno> for Trouble {
 fn words(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
+
+/// Exactly this range of a file. Its memory is not cleared first: packs are read by the gigabyte.
+fn read_at(file: &File, range: Range<u64>) -> io::Result<Vec<u8>> {
+    let length = (range.end - range.start) as usize;
+    let mut content = Vec::with_capacity(length);
+    while content.len() < length {
+        let at = range.start + content.len() as u64;
+        match pread(file, spare_capacity(&mut content), at) {
+            // It became shorter since it was looked at.
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    content.truncate(length);
+    Ok(content)
 }
 
 fn no_such_object() -> Trouble {

@@ -203,13 +203,28 @@ impl Decoder {
         raw_length: u32,
         plain: &mut Vec<u8>,
     ) -> Result<(), Error> {
+        let mut copy = std::mem::take(&mut self.sealed);
+        copy.clear();
+        copy.extend_from_slice(sealed);
+        let decoded = self.decode_in_place(key, (kind, id), &mut copy, raw_length, plain);
+        self.sealed = copy;
+        decoded
+    }
+
+    /// The same, and what is in `sealed` afterwards is of no use.
+    pub fn decode_in_place(
+        &mut self,
+        key: &Key,
+        (kind, id): (BlobKind, Id),
+        sealed: &mut [u8],
+        raw_length: u32,
+        plain: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         let what = || format!("{} blob {id}", kind.name());
         if raw_length > kind.limit() {
             return Err(Error::damaged(what(), format!("it is to have {raw_length} bytes")));
         }
-        self.sealed.clear();
-        self.sealed.extend_from_slice(sealed);
-        let opened = key.open(&mut self.sealed)?.ok_or_else(|| Error::Decrypt { what: what() })?;
+        let opened = key.open(sealed)?.ok_or_else(|| Error::Decrypt { what: what() })?;
         plain.clear();
         if raw_length == 0 {
             plain.extend_from_slice(opened);

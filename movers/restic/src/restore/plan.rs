@@ -1,7 +1,7 @@
 //! The plan: walks the trees of a snapshot in order, makes directories, links and devices, and
 //! hands files on.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -24,8 +24,9 @@ const BATCH: usize = 32;
 struct Frame {
     target: Arc<TargetDir>,
     tree: TreeReader,
-    /// What was there and has not been come to. What is left at the end is not in the snapshot.
-    there: HashSet<Vec<u8>>,
+    /// What was there and has not been come to, and what it is where the directory says so. What is left
+    /// at the end is not in the snapshot.
+    there: HashMap<Vec<u8>, Option<Kind>>,
     last: Option<Vec<u8>>,
     /// Files to compare, not handed on yet.
     batch: Batch,
@@ -80,10 +81,10 @@ pub(super) fn plan<'s>(
     Ok(())
 }
 
-fn names(dir: &Dir) -> io::Result<HashSet<Vec<u8>>> {
-    let mut names = HashSet::new();
-    dir.entries(&mut |name, _| {
-        names.insert(name.to_vec());
+fn names(dir: &Dir) -> io::Result<HashMap<Vec<u8>, Option<Kind>>> {
+    let mut names = HashMap::new();
+    dir.entries(&mut |name, kind| {
+        names.insert(name.to_vec(), kind);
     })?;
     Ok(names)
 }
@@ -109,7 +110,14 @@ impl Plan<'_, '_, '_> {
             shared.monitor.skipped(&path, "not restored: a volume cannot hold such an entry");
             return None;
         };
-        let have = if there {
+        // Whoever compares a file looks at it, so that there is no need to look twice.
+        if let (Kind::File, Some(Some(have))) = (kind, there) {
+            if let Err(error) = self.file(frame, node, &path, Some(have)) {
+                shared.not_written(&path, error);
+            }
+            return None;
+        }
+        let have = if there.is_some() {
             match frame.target.dir.metadata(&node.name, AttributesWanted::None) {
                 Ok(have) => Some(have),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -126,7 +134,7 @@ impl Plan<'_, '_, '_> {
                 Ok(below) => return below,
                 Err(error) => Err(error),
             },
-            Kind::File => self.file(frame, node, &path, have),
+            Kind::File => self.file(frame, node, &path, have.map(|have| have.kind)),
             Kind::Symlink | Kind::Fifo | Kind::CharDevice | Kind::BlockDevice => {
                 self.special(frame, &node, kind, &path, have)
             }
@@ -144,7 +152,7 @@ impl Plan<'_, '_, '_> {
         frame: &mut Frame,
         node: Node,
         path: &RelPath,
-        have: Option<Metadata>,
+        have: Option<Kind>,
     ) -> io::Result<()> {
         let shared = self.shared;
         let mut group = None;
@@ -163,7 +171,7 @@ impl Plan<'_, '_, '_> {
         shared.gate.enter();
         let file = TargetFile::new(&frame.target, node, group);
         match have {
-            Some(have) if have.kind == Kind::File => {
+            Some(Kind::File) => {
                 frame.batch.push(file);
                 if frame.batch.len() >= BATCH {
                     self.crew.compare(std::mem::take(&mut frame.batch));
@@ -171,7 +179,7 @@ impl Plan<'_, '_, '_> {
                 return Ok(());
             }
             Some(have) => {
-                let cleared = frame.target.clear_the_way(shared, &file.node.name, have.kind);
+                let cleared = frame.target.clear_the_way(shared, &file.node.name, have);
                 if let Err(error) = cleared {
                     file.fail_to_write(shared, error);
                     file.finish(shared);
@@ -228,7 +236,7 @@ impl Plan<'_, '_, '_> {
         let name = &node.name[..];
         let path = frame.target.path.join(name);
         let is_there = have.as_ref().is_some_and(|have| have.kind == Kind::Directory);
-        let mut there = HashSet::new();
+        let mut there = HashMap::new();
         let dir = if is_there {
             let dir = self.open_up(&frame.target.dir, name, have)?;
             there = names(&dir)?;
@@ -277,7 +285,7 @@ impl Plan<'_, '_, '_> {
             self.crew.compare(std::mem::take(&mut frame.batch));
         }
         if shared.delete && is_whole {
-            for name in frame.there {
+            for name in frame.there.into_keys() {
                 if frame.target.path.as_bytes().is_empty() && name == b"lost+found" {
                     continue;
                 }

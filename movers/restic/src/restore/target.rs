@@ -138,7 +138,7 @@ pub(super) struct TargetFile {
 
 #[derive(Debug, Default)]
 struct Content {
-    file: Option<File>,
+    file: Option<Arc<File>>,
     /// The file was there before: what is not written is not zero.
     in_place: bool,
 }
@@ -168,7 +168,7 @@ impl TargetFile {
     /// Blobs are written into what is there.
     pub(super) fn write_in_place(&self, file: File) {
         *self.content.lock().unwrap_or_else(PoisonError::into_inner) =
-            Content { file: Some(file), in_place: true };
+            Content { file: Some(Arc::new(file)), in_place: true };
     }
 
     /// Writes a blob that was verified, or with `None` notes that there will be none, and finishes
@@ -187,22 +187,30 @@ impl TargetFile {
     }
 
     fn write_blob(&self, offset: u64, blob: &[u8]) -> io::Result<()> {
-        let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
-        if content.file.is_none() {
-            content.file = Some(self.dir.dir.create_file(&self.node.name, 0o600)?);
-        }
-        let Content { file: Some(file), in_place } = &*content else { return Ok(()) };
+        let (file, in_place) = self.opened()?;
         // Zeros of a new file stay holes, those of an old one become some; the length is set at
         // the end.
         let mut from = 0;
         for hole in zeros(blob) {
-            write_at(file, blob.get(from..hole.start), offset + from as u64)?;
+            write_at(&file, blob.get(from..hole.start), offset + from as u64)?;
             from = hole.end;
-            if *in_place && !punch_hole(file, offset + hole.start as u64, hole.len() as u64) {
+            if in_place && !punch_hole(&file, offset + hole.start as u64, hole.len() as u64) {
                 from = hole.start;
             }
         }
-        write_at(file, blob.get(from..), offset + from as u64)
+        write_at(&file, blob.get(from..), offset + from as u64)
+    }
+
+    /// The file, made if there is none yet, and whether it was there before the restore. Whoever writes
+    /// into it keeps nobody else from doing so.
+    fn opened(&self) -> io::Result<(Arc<File>, bool)> {
+        let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = match &content.file {
+            Some(file) => file.clone(),
+            None => Arc::new(self.dir.dir.create_file(&self.node.name, 0o600)?),
+        };
+        content.file = Some(file.clone());
+        Ok((file, content.in_place))
     }
 
     pub(super) fn fail_to_write(&self, shared: &Shared<'_>, error: io::Error) {
@@ -242,7 +250,7 @@ impl TargetFile {
     fn apply(&self, shared: &Shared<'_>, content: &Content) -> io::Result<()> {
         let created;
         let file = match &content.file {
-            Some(file) => file,
+            Some(file) => &**file,
             None => {
                 created = self.dir.dir.create_file(&self.node.name, 0o600)?;
                 &created

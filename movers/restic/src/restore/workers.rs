@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::thread::{Scope, ScopedJoinHandle};
 
+use bytes::BytesMut;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tokio::runtime::Handle;
 use volsync_mover::{Kind, file_metadata_and_xattrs};
@@ -151,8 +152,10 @@ impl Worker<'_> {
         let Fetched { start, bytes, blobs, .. } = fetched;
         match bytes {
             Ok(bytes) => {
+                // Nobody else has them, so nothing is copied.
+                let mut bytes = BytesMut::from(bytes);
                 for blob in blobs {
-                    self.write_blob(&blob, start, &bytes);
+                    self.write_blob(&blob, start, &mut bytes);
                 }
             }
             Err(error) => {
@@ -167,17 +170,17 @@ impl Worker<'_> {
         }
     }
 
-    fn write_blob(&mut self, blob: &FetchedBlob, start: u64, bytes: &[u8]) {
+    fn write_blob(&mut self, blob: &FetchedBlob, start: u64, bytes: &mut [u8]) {
         let Location { offset, length, raw_length, .. } = blob.location;
         let sealed = u64::from(offset)
             .checked_sub(start)
             .and_then(|from| usize::try_from(from).ok())
-            .and_then(|from| bytes.get(from..from.checked_add(length as usize)?));
+            .and_then(|from| bytes.get_mut(from..from.checked_add(length as usize)?));
         let Some(sealed) = sealed else {
             return self.give_up(blob, "the store gave less of a pack than was asked for");
         };
         let (key, name) = (self.shared.files.key(), (BlobKind::Data, blob.id));
-        match self.decoder.decode(key, name, sealed, raw_length, &mut self.plain) {
+        match self.decoder.decode_in_place(key, name, sealed, raw_length, &mut self.plain) {
             Ok(()) => {
                 for (file, offset) in &blob.places {
                     self.shared.monitor.done_bytes(self.plain.len() as u64);
