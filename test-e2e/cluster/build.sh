@@ -31,7 +31,8 @@ one mods/csi csi-provisioner github.com/kubernetes-csi/external-provisioner/v6/c
 one mods/csi csi-resizer github.com/kubernetes-csi/external-resizer/v2/cmd/csi-resizer "-s -w -X main.version=v2.2.0"
 one mods/csi csi-snapshotter github.com/kubernetes-csi/external-snapshotter/v8/cmd/csi-snapshotter "-s -w -X main.version=v8.6.0"
 one mods/csi snapshot-controller github.com/kubernetes-csi/external-snapshotter/v8/cmd/snapshot-controller "-s -w -X main.version=v8.6.0"
-one mods/csi-test csi-sanity github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity "-s -w"
+# Only for who names it: no replication needs it.
+[[ " ${want[*]} " != *" csi-sanity "* ]] || one mods/csi-test csi-sanity github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity "-s -w"
 helm=helm.sh/helm/v3/pkg
 one mods/helm helm helm.sh/helm/v3/cmd/helm "-s -w -X $helm/chartutil.k8sVersionMajor=1 -X $helm/chartutil.k8sVersionMinor=34 -X $helm/lint/rules.k8sVersionMajor=1 -X $helm/lint/rules.k8sVersionMinor=34"
 one mods/coredns coredns . "-s -w"
