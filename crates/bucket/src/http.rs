@@ -1,16 +1,19 @@
 //! Requests by HTTP that are sent once: whoever calls tries again.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::{Certificate, Client, Response};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, LAST_MODIFIED};
+use reqwest::{Certificate, Client, Response, StatusCode};
 pub(crate) use reqwest::{Method, header};
 use tokio::time::timeout;
 
 use crate::error::{Kind, chain, kind_of_connection};
+use crate::store::Entry;
 use crate::trusted;
-use crate::whole_range::RangeProblem;
+use crate::whole_range::{RangeProblem, cut};
 
 /// How long a connection may take to come about.
 pub(crate) const CONNECT: Duration = Duration::from_secs(15);
@@ -101,4 +104,41 @@ pub(crate) async fn content(mut response: Response, longest: usize) -> Result<By
         return Err(Trouble::new(Kind::Unreachable, "the content was cut short"));
     }
     Ok(whole.freeze())
+}
+
+/// What asks for a range that is not empty.
+pub(crate) fn range_header(range: &Range<u64>) -> String {
+    format!("bytes={}-{}", range.start, range.end - 1)
+}
+
+/// The object that an answer holds, or this range of it, whichever of them came.
+pub(crate) async fn object(
+    response: Response,
+    range: Option<Range<u64>>,
+) -> Result<Bytes, Trouble> {
+    let partial = response.status() == StatusCode::PARTIAL_CONTENT;
+    let total = total_of(response.headers());
+    let content = content(response, usize::MAX).await?;
+    let Some(range) = range else { return Ok(content) };
+    let start = if partial { range.start } else { 0 };
+    let total = total.unwrap_or(start + content.len() as u64);
+    Ok(cut(content, &range, total, start)?)
+}
+
+/// How long the whole object is of which a part came.
+fn total_of(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_RANGE)?.to_str().ok()?.rsplit('/').next()?.parse().ok()
+}
+
+/// An object, as the headers of an answer without content describe it.
+pub(crate) fn entry(key: &str, headers: &HeaderMap) -> Result<Entry, Trouble> {
+    let size = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse().ok())
+        .ok_or_else(|| Trouble::new(Kind::Failing, "the answer has no length"))?;
+    let modified = headers.get(LAST_MODIFIED).and_then(|time| {
+        let time = jiff::fmt::rfc2822::parse(time.to_str().ok()?).ok()?;
+        Some(time.timestamp())
+    });
+    Ok(Entry { key: key.to_owned(), size, modified })
 }

@@ -14,6 +14,7 @@ use crate::s3::{Connect, S3};
 use crate::settings::Settings;
 use crate::sftp::Sftp;
 use crate::store::Store;
+use crate::swift::Swift;
 
 /// The store at a location. `ca` is a file of certificates (PEM) that are trusted besides the
 /// system's. Nothing is asked of the store yet.
@@ -87,9 +88,14 @@ pub fn open_with(
             let sftp = Sftp::new(user, host, *port, path, settings, retries.clone())?;
             Ok(Arc::new(Retrying::new(sftp, retries)))
         }
-        Location::Swift { .. } | Location::Rclone { .. } => {
-            let kind = "this release cannot reach such repositories";
-            Err(refused(Kind::Unsupported, kind.to_owned()))
+        Location::Swift { container, path } => {
+            let (path, ca) = (path.clone(), ca.as_deref());
+            let swift = Swift::new(container, path, settings, ca, retries.clone())?;
+            Ok(Arc::new(Retrying::new(swift, retries)))
+        }
+        Location::Rclone { .. } => {
+            let reason = "it is a remote of rclone's on another";
+            Err(refused(Kind::Unsupported, reason.to_owned()))
         }
     }
 }

@@ -1,10 +1,13 @@
-//! A stream cut into the parts that a large object is uploaded in.
+//! A stream cut into the parts that a large object is uploaded in, or gathered where there are none.
 
 use std::io;
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
+
+use crate::error::Kind;
+use crate::http::Trouble;
 
 /// The first parts of a stream are this long; later ones are longer, so that the 10 000 parts that
 /// S3 and Google allow make 880 GB. Azure allows 50 000.
@@ -15,6 +18,9 @@ const PARTS_OF_A_SIZE: usize = 1000;
 
 /// How many parts are on their way at once; each is held in memory.
 pub(crate) const PARTS_AT_ONCE: usize = 4;
+
+/// The longest stream that is gathered, in bytes; it is held in memory. Packs have 128 MiB at most.
+const LONGEST_WHOLE: usize = 256 << 20;
 
 /// Cuts a stream into parts with numbers from 1, at least one.
 pub(crate) fn parts(
@@ -37,6 +43,20 @@ pub(crate) fn parts(
         let number = i32::try_from(count + 1).map_err(io::Error::other)?;
         Ok(Some(((number, part), (content, gathered, count + 1, more))))
     })
+}
+
+/// A stream as a whole, for a protocol that has no parts.
+pub(crate) async fn whole(mut content: BoxStream<'_, io::Result<Bytes>>) -> Result<Bytes, Trouble> {
+    let mut whole = BytesMut::new();
+    while let Some(chunk) = content.next().await {
+        let chunk = chunk.map_err(|error| Trouble::new(Kind::Content, error.to_string()))?;
+        whole.extend_from_slice(&chunk);
+        if whole.len() > LONGEST_WHOLE {
+            let reason = format!("a stream of more than {LONGEST_WHOLE} bytes has no length");
+            return Err(Trouble::new(Kind::Invalid, reason));
+        }
+    }
+    Ok(whole.freeze())
 }
 
 #[cfg(test)]

@@ -11,6 +11,27 @@ use crate::settings::Settings;
 /// What has a meaning in addresses, and none in rclone's paths.
 const IN_PATHS: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
 
+/// What rclone's manual ("Swift") says that the options are called in OpenStack's environment.
+const SWIFT: [(&str, &str); 17] = [
+    ("USER", "OS_USERNAME"),
+    ("KEY", "OS_PASSWORD"),
+    ("AUTH", "OS_AUTH_URL"),
+    ("USER_ID", "OS_USER_ID"),
+    ("DOMAIN", "OS_USER_DOMAIN_NAME"),
+    ("TENANT", "OS_PROJECT_NAME"),
+    ("TENANT_ID", "OS_TENANT_ID"),
+    ("TENANT_DOMAIN", "OS_PROJECT_DOMAIN_NAME"),
+    ("REGION", "OS_REGION_NAME"),
+    ("STORAGE_URL", "OS_STORAGE_URL"),
+    ("AUTH_TOKEN", "OS_AUTH_TOKEN"),
+    ("APPLICATION_CREDENTIAL_ID", "OS_APPLICATION_CREDENTIAL_ID"),
+    ("APPLICATION_CREDENTIAL_NAME", "OS_APPLICATION_CREDENTIAL_NAME"),
+    ("APPLICATION_CREDENTIAL_SECRET", "OS_APPLICATION_CREDENTIAL_SECRET"),
+    ("AUTH_VERSION", "ST_AUTH_VERSION"),
+    ("ENDPOINT_TYPE", "OS_ENDPOINT_TYPE"),
+    ("STORAGE_POLICY", "SWIFT_DEFAULT_CONTAINER_POLICY"),
+];
+
 /// A remote and a path on it as a location of its own, and what that location needs to know.
 pub(crate) fn resolve(
     remote: &str,
@@ -67,6 +88,16 @@ pub(crate) fn resolve(
             take("PROJECT_NUMBER", "GOOGLE_PROJECT_ID");
             in_container("gs", path)
         }
+        "swift" => {
+            if get("ENV_AUTH").is_some_and(|given| given != "false") {
+                let instead = "write swift:CONTAINER:/PATH with OS_AUTH_URL and the like instead";
+                return Err(format!("{} is not understood: {instead}", variable("ENV_AUTH")));
+            }
+            for (option, name) in SWIFT {
+                take(option, name);
+            }
+            in_container("swift", path)
+        }
         "sftp" => {
             take("KEY_PEM", "SFTP_PRIVATE_KEY");
             // rclone takes any key of a server unless it is given a file of known ones.
@@ -92,7 +123,7 @@ pub(crate) fn resolve(
         other => {
             return Err(format!(
                 "{} is {other:?}, and this release reaches remotes of the types s3, b2, azureblob, \
-                 google cloud storage and sftp (a directory is written as its path)",
+                 google cloud storage, swift and sftp (a directory is written as its path)",
                 variable("TYPE")
             ));
         }
@@ -145,6 +176,7 @@ mod tests {
             ("b2", "/bucket/a", "b2:bucket:a"),
             ("azureblob", "box/a", "azure:box:/a"),
             ("google cloud storage", "bucket", "gs:bucket:/"),
+            ("swift", "/box/a/b", "swift:box:/a/b"),
         ] {
             assert_eq!(resolved(path, &[type_of(kind)]).unwrap().0, expected, "{kind}");
         }
@@ -158,6 +190,24 @@ mod tests {
         let (location, there) = resolved("/srv/repo", &sftp).unwrap();
         assert_eq!(location, "sftp://me@nas:2222//srv/repo");
         assert!(there.get("SFTP_KNOWN_HOSTS").is_some());
+    }
+
+    #[test]
+    fn a_remote_of_swift_is_opened_by_what_rclone_calls_it() {
+        let remote = [
+            ("RCLONE_CONFIG_BACKUP-1_TYPE", "swift"),
+            ("RCLONE_CONFIG_BACKUP-1_ENV_AUTH", "false"),
+            ("RCLONE_CONFIG_BACKUP-1_USER", "somebody"),
+            ("RCLONE_CONFIG_BACKUP-1_TENANT_DOMAIN", "projects"),
+            ("OS_USER_ID", "of another"),
+        ];
+        let (_, there) = resolved("box", &remote).unwrap();
+        assert_eq!(there.get("OS_USERNAME"), Some("somebody"));
+        assert_eq!(there.get("OS_PROJECT_DOMAIN_NAME"), Some("projects"));
+        assert_eq!(there.get("OS_USER_ID"), None);
+        let env = [remote[0], ("RCLONE_CONFIG_BACKUP-1_ENV_AUTH", "true")];
+        let refused = resolved("box", &env).unwrap_err();
+        assert!(refused.contains("ENV_AUTH is not understood: write swift:"), "{refused}");
     }
 
     #[test]

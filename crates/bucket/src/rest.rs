@@ -9,27 +9,25 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use reqwest::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LAST_MODIFIED, RANGE};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, RANGE};
+use reqwest::{Client, Method, RequestBuilder, Response};
 use serde::Deserialize;
 use url::Url;
 
 use crate::error::{Error, Kind, Operation};
-use crate::http::{Trouble, answer, client, content};
+use crate::http::{Trouble, answer, client, content, entry, object, range_header};
 use crate::location::Credentials;
+use crate::parts::whole;
 use crate::retry::Retries;
 use crate::store::{Entry, Listing, Store};
 use crate::whole_range::cut;
 
 /// The version of the protocol that lists lengths.
 const VERSION_2: &str = "application/vnd.x.restic.rest.v2";
-
-/// The longest stream that is taken, in bytes; it is held in memory. Packs have 128 MiB at most.
-const LONGEST_STREAM: usize = 256 << 20;
 
 /// What a repository consists of, besides its `config`.
 const DIRECTORIES: [&str; 5] = ["data", "index", "keys", "locks", "snapshots"];
@@ -100,20 +98,9 @@ impl Rest {
         }
         let mut request = self.request(Method::GET, &path_of(key)?)?;
         if let Some(range) = &range {
-            request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end - 1));
+            request = request.header(RANGE, range_header(range));
         }
-        let response = answer(self.sent(request).await?)?;
-        let partial = response.status() == StatusCode::PARTIAL_CONTENT;
-        let total = total_of(response.headers());
-        let content = content(response, usize::MAX).await?;
-        match range {
-            None => Ok(content),
-            Some(range) => {
-                let start = if partial { range.start } else { 0 };
-                let total = total.unwrap_or(start + content.len() as u64);
-                Ok(cut(content, &range, total, start)?)
-            }
-        }
+        object(answer(self.sent(request).await?)?, range).await
     }
 
     async fn try_put(&self, key: &str, content: Bytes) -> Result<(), Trouble> {
@@ -134,16 +121,7 @@ impl Rest {
 
     async fn try_head(&self, key: &str) -> Result<Entry, Trouble> {
         let response = answer(self.request(Method::HEAD, &path_of(key)?)?.send().await)?;
-        let size = response
-            .headers()
-            .get(reqwest::header::CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok()?.parse().ok())
-            .ok_or_else(|| Trouble::new(Kind::Failing, "the answer has no length"))?;
-        let modified = response.headers().get(LAST_MODIFIED).and_then(|time| {
-            let time = jiff::fmt::rfc2822::parse(time.to_str().ok()?).ok()?;
-            Some(time.timestamp())
-        });
-        Ok(Entry { key: key.to_owned(), size, modified })
+        entry(key, response.headers())
     }
 
     async fn try_delete(&self, key: &str) -> Result<(), Trouble> {
@@ -253,22 +231,12 @@ impl Store for Rest {
     async fn put_stream(
         &self,
         key: &str,
-        mut content: BoxStream<'_, io::Result<Bytes>>,
+        content: BoxStream<'_, io::Result<Bytes>>,
     ) -> Result<(), Error> {
-        let refused =
-            |kind, reason: String| self.error(Operation::Put, key, Trouble::new(kind, reason));
-        let mut whole = BytesMut::new();
-        while let Some(chunk) = content.next().await {
-            let chunk = chunk.map_err(|error| refused(Kind::Content, error.to_string()))?;
-            whole.extend_from_slice(&chunk);
-            if whole.len() > LONGEST_STREAM {
-                let reason = format!("a stream of more than {LONGEST_STREAM} bytes has no length");
-                return Err(refused(Kind::Invalid, reason));
-            }
-        }
-        let whole = whole.freeze();
-        let attempt = || self.put(key, whole.clone());
-        self.retries.run(Operation::Put, key, whole.len() as u64, attempt).await
+        let gathered = whole(content).await;
+        let gathered = gathered.map_err(|trouble| self.error(Operation::Put, key, trouble))?;
+        let attempt = || self.put(key, gathered.clone());
+        self.retries.run(Operation::Put, key, gathered.len() as u64, attempt).await
     }
 
     async fn head(&self, key: &str) -> Result<Entry, Error> {
@@ -302,11 +270,6 @@ impl Store for Rest {
         let deleted = self.try_delete(key).await;
         deleted.map_err(|trouble| self.error(Operation::Delete, key, trouble))
     }
-}
-
-/// How long the whole object is of which a part came.
-fn total_of(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_RANGE)?.to_str().ok()?.rsplit('/').next()?.parse().ok()
 }
 
 /// Where a key is on the server.

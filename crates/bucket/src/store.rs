@@ -64,7 +64,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     }
 
     /// As [`Store::put`], for content that need not fit into memory. If the stream fails, nothing is written.
-    /// Where the protocol has no parts (restic's REST) it is held in memory, and refused beyond
+    /// Where the protocol has no parts (restic's REST, Swift) it is held in memory, and refused beyond
     /// 256 MiB.
     async fn put_stream(
         &self,

@@ -13,13 +13,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use volsync_bucket::{Kind, Location, Memory, Recording, Settings, Store, open};
 use volsync_testing::Scratch;
 use volsync_testing::http_proxy::HttpProxy;
 use volsync_testing::keys::{KeyKind, KeyPair};
+use volsync_testing::keystone::{self, Keystone};
 use volsync_testing::proxy::Proxy;
 use volsync_testing::servers::{AZURE_ACCOUNT, REST_USER, S3_KEYS, Server, SftpServer};
+use volsync_testing::swift_server::SwiftServer;
 
 use promises::{Names, keeps_all};
 
@@ -148,6 +150,182 @@ async fn a_google_bucket_keeps_every_promise() {
     assert_eq!(nowhere.get("config", None).await.unwrap_err().kind(), Kind::NoBucket);
     let create = nowhere.create().await.unwrap_err().to_string();
     assert!(create.contains("GOOGLE_PROJECT_ID"), "{create}");
+}
+
+#[tokio::test]
+async fn a_swift_container_keeps_every_promise() {
+    let server = SwiftServer::start();
+    let auth = server.auth_url();
+    let given = [("ST_AUTH", auth.as_str()), ("ST_USER", server.user()), ("ST_KEY", server.key())];
+    let at = |location: &str| {
+        open(&Location::parse(location).unwrap(), &settings(&given), None).unwrap()
+    };
+    let whole = at("swift:whole:/");
+    whole.create().await.unwrap();
+    whole.put("a b/c", "x".into()).await.unwrap();
+    let listed: Vec<_> = whole.list("a ").try_collect().await.unwrap();
+    assert_eq!(listed.iter().map(|entry| &*entry.key).collect::<Vec<_>>(), ["a b/c"]);
+    let store = at("swift:container:/a b/c");
+    store.create().await.unwrap();
+    let beside = at("swift:container:/a b");
+    beside.put("cc/not ours", "x".into()).await.unwrap();
+    keeps_all(store.as_ref(), Names::Any).await;
+    assert_eq!(beside.get("cc/not ours", None).await.unwrap(), "x");
+}
+
+#[tokio::test]
+async fn swift_is_opened_in_every_way_that_openstack_has() {
+    let server = SwiftServer::start();
+    let keystone = Keystone::start(&server.auth_url(), server.user(), server.key());
+    let (bare, v2, v3) = (keystone.url(""), keystone.url("v2.0"), keystone.url("v3"));
+    let (bare, v2, v3) = (("OS_AUTH_URL", &*bare), ("OS_AUTH_URL", &*v2), ("OS_AUTH_URL", &*v3));
+    let (storage, token) = keystone.account();
+    let user = ("OS_USERNAME", keystone::USER);
+    let user_id = ("OS_USER_ID", keystone::USER_ID);
+    let password = ("OS_PASSWORD", keystone::PASSWORD);
+    let domain = ("OS_USER_DOMAIN_NAME", keystone::DOMAIN);
+    let project = ("OS_PROJECT_NAME", keystone::PROJECT);
+    let project_domain = ("OS_PROJECT_DOMAIN_NAME", keystone::PROJECT_DOMAIN);
+    let region = ("OS_REGION_NAME", keystone::REGION);
+    let (id, name, secret) = keystone::CREDENTIAL;
+    let (id, name, secret) = (
+        ("OS_APPLICATION_CREDENTIAL_ID", id),
+        ("OS_APPLICATION_CREDENTIAL_NAME", name),
+        ("OS_APPLICATION_CREDENTIAL_SECRET", secret),
+    );
+    let (auth, storage_url) = (server.auth_url(), ("OS_STORAGE_URL", storage));
+    for given in [
+        vec![v2, user, password, ("OS_TENANT_NAME", keystone::PROJECT), region],
+        vec![v2, user, password, ("OS_TENANT_ID", keystone::PROJECT_ID), region],
+        vec![v3, user, password, domain, project, project_domain, region],
+        vec![bare, user, password, domain, project, project_domain, region],
+        vec![v3, user_id, password, ("OS_PROJECT_ID", keystone::PROJECT_ID), region],
+        vec![v3, user_id, password, ("OS_TRUST_ID", keystone::TRUST), region],
+        vec![v3, id, secret, region],
+        vec![v3, name, secret, user, domain, region],
+        // Without a project there is no catalog, and so none of its addresses.
+        vec![v3, user_id, password, storage_url],
+        vec![storage_url, ("OS_AUTH_TOKEN", token)],
+        vec![
+            ("RCLONE_CONFIG_CLOUD_TYPE", "swift"),
+            ("RCLONE_CONFIG_CLOUD_AUTH", auth.as_str()),
+            ("RCLONE_CONFIG_CLOUD_USER", server.user()),
+            ("RCLONE_CONFIG_CLOUD_KEY", server.key()),
+        ],
+    ] {
+        let location = match given[0].0 {
+            "RCLONE_CONFIG_CLOUD_TYPE" => "rclone:cloud:container/a",
+            _ => "swift:container:/a",
+        };
+        let location = Location::parse(location).unwrap();
+        let store = open(&location, &settings(&given), None).unwrap();
+        let names: Vec<&str> = given.iter().map(|(name, _)| *name).collect();
+        store.create().await.unwrap_or_else(|error| panic!("{names:?}: {error}"));
+        store.put("config", "x".into()).await.unwrap();
+        assert_eq!(store.get("config", None).await.unwrap(), "x", "{names:?}");
+    }
+}
+
+#[tokio::test]
+async fn swift_says_what_is_wrong() {
+    let server = SwiftServer::start();
+    let keystone = Keystone::start(&server.auth_url(), server.user(), server.key());
+    let (auth, v3) = (server.auth_url(), keystone.url("v3"));
+    let with = |given: &[(&str, &str)]| {
+        open(&Location::parse("swift:nowhere:/").unwrap(), &settings(given), None).unwrap()
+    };
+    let by_key = |key: &str| {
+        with(&[("ST_AUTH", auth.as_str()), ("ST_USER", server.user()), ("ST_KEY", key)])
+    };
+    let store = by_key(server.key());
+    for error in [
+        store.get("config", None).await.unwrap_err(),
+        store.head("config").await.unwrap_err(),
+        store.put("config", "x".into()).await.unwrap_err(),
+        store.delete("config").await.unwrap_err(),
+        store.list("").next().await.unwrap().unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), Kind::NoBucket, "{error}");
+    }
+    let refused = by_key("a-wrong-key").create().await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Forbidden, "{refused}");
+    assert!(refused.reason().starts_with("ST_AUTH was asked for a token: "), "{refused}");
+    let (storage, _) = keystone.account();
+    let token = with(&[("OS_STORAGE_URL", storage), ("OS_AUTH_TOKEN", "a-token-that-ended")]);
+    let refused = token.get("config", None).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Forbidden, "{refused}");
+    assert!(refused.reason().starts_with("OS_AUTH_TOKEN is refused: "), "{refused}");
+    assert!(!format!("{refused:?} {token:?}").contains("a-token-that-ended"), "{refused}");
+    let by_id = |password: &str, more: &[(&str, &str)]| {
+        let user = ("OS_USER_ID", keystone::USER_ID);
+        let mut given = vec![("OS_AUTH_URL", v3.as_str()), user, ("OS_PASSWORD", password)];
+        given.extend_from_slice(more);
+        with(&given)
+    };
+    let refused = by_id("a-wrong-password", &[]).get("config", None).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Forbidden, "{refused}");
+    assert!(refused.reason().contains("requires authentication"), "{refused}");
+    let project = ("OS_TENANT_ID", keystone::PROJECT_ID);
+    for (more, reason) in [
+        (vec![], "the catalog has no object store: "),
+        (vec![project, ("OS_REGION_NAME", "there")], "object stores in: elsewhere, here"),
+    ] {
+        let invalid = by_id(keystone::PASSWORD, &more).get("config", None).await.unwrap_err();
+        assert_eq!(invalid.kind(), Kind::Invalid, "{invalid}");
+        assert!(invalid.reason().contains(reason), "{invalid}");
+    }
+    let not_keystone = keystone.url("here");
+    let invalid = with(&[
+        ("OS_AUTH_URL", not_keystone.as_str()),
+        ("OS_USER_ID", keystone::USER_ID),
+        ("OS_PASSWORD", keystone::PASSWORD),
+    ]);
+    // What is not there is Keystone, and no object.
+    let invalid = invalid.get("config", None).await.unwrap_err();
+    assert_eq!(invalid.kind(), Kind::Invalid, "{invalid}");
+    let policy = [
+        ("ST_AUTH", auth.as_str()),
+        ("ST_USER", server.user()),
+        ("ST_KEY", server.key()),
+        ("SWIFT_DEFAULT_CONTAINER_POLICY", "none-of-this-name"),
+    ];
+    let invalid = with(&policy).create().await.unwrap_err();
+    assert_eq!(invalid.kind(), Kind::Invalid, "{invalid}");
+    assert!(invalid.reason().contains("none-of-this-name"), "{invalid}");
+}
+
+#[tokio::test]
+async fn a_token_of_swift_s_is_had_anew_by_one_when_it_ends() {
+    let server = SwiftServer::start();
+    let keystone = Keystone::start(&server.auth_url(), server.user(), server.key());
+    let url = keystone.url("v3");
+    let given = [
+        ("OS_AUTH_URL", url.as_str()),
+        ("OS_USER_ID", keystone::USER_ID),
+        ("OS_PASSWORD", keystone::PASSWORD),
+        ("OS_TENANT_ID", keystone::PROJECT_ID),
+        ("OS_REGION_NAME", keystone::REGION),
+    ];
+    let location = Location::parse("swift:container:/").unwrap();
+    let opened = || open(&location, &settings(&given), None).unwrap();
+    opened().create().await.unwrap();
+    assert_eq!(keystone.asked(), 1);
+
+    keystone.hand_out_once("a-token-that-ended");
+    let store = opened();
+    let keys: Vec<String> = (0..8).map(|number| format!("keys/{number}")).collect();
+    let puts = keys.iter().map(|key| store.put(key, Bytes::from_static(b"x")));
+    futures::future::try_join_all(puts).await.unwrap();
+    assert_eq!(keystone.asked(), 3, "one token that is refused, and one in its place");
+    assert!(store.get("keys/7", None).await.is_ok());
+    assert_eq!(keystone.asked(), 3);
+
+    keystone.hand_out_for(0);
+    let store = opened();
+    for _ in 0..2 {
+        store.head("keys/7").await.unwrap();
+    }
+    assert_eq!(keystone.asked(), 5, "what is over is not used");
 }
 
 /// A directory of a server, reached at this address with these two settings.

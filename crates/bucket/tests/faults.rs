@@ -36,9 +36,10 @@ const BOUND: Duration = Duration::from_secs(4);
 enum Service {
     S3,
     Rest,
+    Swift,
 }
 
-const BOTH: [Service; 2] = [Service::S3, Service::Rest];
+const ALL: [Service; 3] = [Service::S3, Service::Rest, Service::Swift];
 
 fn store_at(service: Service, origin: &str, ca: Option<PathBuf>) -> Arc<dyn Store> {
     let text = match service {
@@ -47,13 +48,17 @@ fn store_at(service: Service, origin: &str, ca: Option<PathBuf>) -> Arc<dyn Stor
             let (scheme, host) = origin.split_once("://").unwrap();
             format!("rest:{scheme}://user:{}@{host}/path/", SECRETS[2])
         }
+        Service::Swift => "swift:container:/path".to_owned(),
     };
+    let storage = format!("{origin}/v1/AUTH_test");
     let settings = Settings::new(
         [
             ("AWS_ACCESS_KEY_ID", "AKIATEST"),
             ("AWS_SECRET_ACCESS_KEY", SECRETS[0]),
             ("AWS_SESSION_TOKEN", SECRETS[1]),
             ("AWS_DEFAULT_REGION", "eu-central-1"),
+            ("OS_STORAGE_URL", storage.as_str()),
+            ("OS_AUTH_TOKEN", SECRETS[1]),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned())),
     );
@@ -81,7 +86,7 @@ async fn failure<T: std::fmt::Debug>(call: impl Future<Output = Result<T, Error>
 
 #[tokio::test]
 async fn what_passes_is_tried_again_until_it_has_passed() {
-    for service in BOTH {
+    for service in ALL {
         for fault in [
             status(500),
             status(502),
@@ -111,7 +116,7 @@ async fn what_passes_is_tried_again_until_it_has_passed() {
 
 #[tokio::test]
 async fn what_lasts_is_given_up_in_bounded_time_and_named() {
-    for service in BOTH {
+    for service in ALL {
         for (fault, kind) in [
             (status(500), Kind::Failing),
             (status(503), Kind::Failing),
@@ -133,7 +138,7 @@ async fn what_lasts_is_given_up_in_bounded_time_and_named() {
 
 #[tokio::test]
 async fn a_refusal_is_final_and_is_no_absence() {
-    for service in BOTH {
+    for service in ALL {
         for code in [401, 403] {
             let server = Server::start(vec![status(code)]);
             let store = store(service, &server);
@@ -165,6 +170,11 @@ async fn a_missing_object_and_a_missing_bucket_are_told_apart() {
         let error = failure(store(Service::S3, &server).get("keys/ab", None)).await;
         assert_eq!(error.kind(), kind, "{answers:?} {error}");
     }
+    for (container, kind) in [(200, Kind::NotFound), (403, Kind::NotFound), (404, Kind::NoBucket)] {
+        let server = Server::start(vec![status(404), status(container)]);
+        let error = failure(store(Service::Swift, &server).get("keys/ab", None)).await;
+        assert_eq!(error.kind(), kind, "{container} {error}");
+    }
     let server = Server::start(vec![status(404)]);
     let rest = store(Service::Rest, &server);
     assert_eq!(failure(rest.get("keys/ab", None)).await.kind(), Kind::NotFound);
@@ -173,9 +183,48 @@ async fn a_missing_object_and_a_missing_bucket_are_told_apart() {
 }
 
 #[tokio::test]
+async fn what_swift_has_a_status_of_its_own_for_is_understood() {
+    let body = Bytes::from_static(b"content");
+    for (code, kind) in [(409, Kind::Failing), (422, Kind::Unreachable), (498, Kind::Throttled)] {
+        let server = Server::start(vec![status(code)]);
+        let error = failure(store(Service::Swift, &server).put("keys/ab", body.clone())).await;
+        assert_eq!(error.kind(), kind, "{code} {error}");
+        let server = Server::start(vec![status(code), status(201)]);
+        store(Service::Swift, &server).put("keys/ab", body.clone()).await.unwrap();
+        let requests = server.requests();
+        assert_eq!(requests.len(), 2, "it is tried once more");
+        let checksum = "etag: 9a0364b9e99bb480dd25e1f0284c8555";
+        assert!(requests.iter().all(|put| put.to_lowercase().contains(checksum)), "{requests:?}");
+    }
+    for code in [202, 412] {
+        let server = Server::start(vec![status(404), status(200), status(code)]);
+        let store = store(Service::Swift, &server);
+        assert!(!store.put_new("config", body.clone()).await.unwrap(), "{code}");
+        let requests = server.requests();
+        assert!(requests[2].to_lowercase().contains("if-none-match: *"), "{requests:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_listing_of_swift_s_ends_with_an_empty_page_and_always_goes_on() {
+    let page = |name: &str| with_body(200, &format!(r#"[{{"name": "path/{name}", "bytes": 7}}]"#));
+    let server = Server::start(vec![page("keys/a"), page("keys/b c"), with_body(200, "[]")]);
+    let listed: Vec<Entry> =
+        store(Service::Swift, &server).list("keys/").try_collect().await.unwrap();
+    let keys: Vec<&str> = listed.iter().map(|entry| entry.key.as_str()).collect();
+    assert_eq!(keys, ["keys/a", "keys/b c"]);
+    let last = &server.requests()[2];
+    assert!(last.contains("prefix=path/keys/&marker=path/keys/b%20c "), "{last}");
+    let server = Server::start(vec![page("keys/a")]);
+    let listing = store(Service::Swift, &server);
+    let error = failure(listing.list("keys/").try_collect::<Vec<Entry>>()).await;
+    assert!(error.reason().contains("does not go on"), "{error}");
+}
+
+#[tokio::test]
 async fn nobody_there_and_no_such_host_are_unreachable() {
     let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-    for service in BOTH {
+    for service in ALL {
         for origin in [format!("http://{closed}"), "http://no-such-host.invalid:9000".to_owned()] {
             let store = store_at(service, &origin, None);
             let error = failure(store.get("config", None)).await;
@@ -190,7 +239,7 @@ async fn nobody_there_and_no_such_host_are_unreachable() {
 #[tokio::test]
 async fn a_server_whose_certificate_is_unknown_is_not_trusted_until_its_authority_is() {
     let scratch = volsync_testing::Scratch::new();
-    for service in BOTH {
+    for service in ALL {
         let (server, authority) = Server::start_tls(vec![with_body(200, "content")]);
         let origin = format!("https://localhost:{}", server.address().port());
         let error = failure(store_at(service, &origin, None).get("config", None)).await;
@@ -205,7 +254,7 @@ async fn a_server_whose_certificate_is_unknown_is_not_trusted_until_its_authorit
 
 #[tokio::test]
 async fn no_secret_is_printed_or_sent_in_an_address() {
-    for service in BOTH {
+    for service in ALL {
         let server = Server::start(vec![status(403)]);
         let store = store(service, &server);
         let error = failure(store.put("config", Bytes::from_static(b"x"))).await;

@@ -60,5 +60,7 @@ pub const VERIFY_PERCENT: &str = "VOLSYNC_VERIFY_PERCENT";
 pub const VERIFY_ROUND: &str = "VOLSYNC_VERIFY_ROUND";
 /// The snapshot to restore, by its ID or the beginning of it.
 pub const SNAPSHOT: &str = "VOLSYNC_SNAPSHOT";
+/// How many bytes a second may travel between a mover and its repository; unset: as many as can.
+pub const BANDWIDTH: &str = "VOLSYNC_BANDWIDTH";
 /// `1`: a restore that finds no repository, or no eligible snapshot, fails.
 pub const RESTORE_REQUIRED: &str = "VOLSYNC_RESTORE_REQUIRED";

@@ -11,7 +11,7 @@ pub const PASSWORD: &str = "RESTIC_PASSWORD";
 pub const GOOGLE_CREDENTIALS: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 
 /// What the mover may be told besides [`REPOSITORY`] and [`PASSWORD`].
-const OPTIONAL: [&str; 52] = [
+const OPTIONAL: [&str; 56] = [
     "RESTIC_COMPRESSION",
     "RESTIC_PACK_SIZE",
     "RESTIC_READ_CONCURRENCY",
@@ -47,6 +47,11 @@ const OPTIONAL: [&str; 52] = [
     "OS_APPLICATION_CREDENTIAL_SECRET",
     "OS_STORAGE_URL",
     "OS_AUTH_TOKEN",
+    "SWIFT_DEFAULT_CONTAINER_POLICY",
+    // restic does not know these; OpenStack's and rclone's programs do.
+    "OS_PROJECT_ID",
+    "OS_ENDPOINT_TYPE",
+    "ST_AUTH_VERSION",
     "B2_ACCOUNT_ID",
     "B2_ACCOUNT_KEY",
     "AZURE_ACCOUNT_NAME",

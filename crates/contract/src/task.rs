@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -94,6 +95,8 @@ pub struct ResticSource {
     pub forget: String,
     /// How the repository is verified; `None`: not this time.
     pub verify: Option<Verify>,
+    /// How many bytes a second may travel to and from the repository; `None`: as many as can.
+    pub bandwidth: Option<NonZeroU64>,
 }
 
 /// How a repository is verified.
@@ -126,6 +129,8 @@ pub struct ResticDestination {
     pub previous: u32,
     /// Whether what the snapshot does not have is deleted.
     pub delete: bool,
+    /// As [`ResticSource::bandwidth`].
+    pub bandwidth: Option<NonZeroU64>,
 }
 
 /// A variable that is missing or cannot be read as what it stands for.
@@ -216,6 +221,7 @@ impl Task {
                 vars.insert(env::UNLOCK, flag(source.unlock));
                 vars.insert(env::PRUNE, flag(source.prune));
                 vars.insert(env::FORGET_OPTIONS, source.forget.clone());
+                vars.extend(source.bandwidth.map(|limit| (env::BANDWIDTH, limit.to_string())));
                 if let Some(Verify { percent, round }) = source.verify {
                     vars.insert(env::VERIFY_PERCENT, percent.to_string());
                     vars.insert(env::VERIFY_ROUND, round.to_string());
@@ -232,6 +238,7 @@ impl Task {
                 vars.insert(env::SELECT_PREVIOUS, destination.previous.to_string());
                 let options = if destination.delete { DELETE } else { "" };
                 vars.insert(env::RESTORE_OPTIONS, options.to_owned());
+                vars.extend(destination.bandwidth.map(|limit| (env::BANDWIDTH, limit.to_string())));
             }
         }
         vars
@@ -248,6 +255,13 @@ impl Task {
         let recorded = given(&var, env::PATH).unwrap_or_else(|| paths::DATA.to_owned());
         let method = var(env::METHOD).unwrap_or_else(|| RSYNC.to_owned());
         let direction = var(env::DIRECTION).ok_or(TaskError::Missing(env::DIRECTION))?;
+        let bandwidth = || match given(&var, env::BANDWIDTH) {
+            None => Ok(None),
+            Some(_) => {
+                let expected = "bytes a second, from 1";
+                parse(&var, env::BANDWIDTH, expected, NonZeroU64::MIN).map(Some)
+            }
+        };
         let method = match (method.as_str(), direction.as_str()) {
             (RESTIC, "source") => Method::ResticSource(ResticSource {
                 cache,
@@ -271,6 +285,7 @@ impl Task {
                         return Err(TaskError::Invalid { name, value, expected: PERCENT });
                     }
                 },
+                bandwidth: bandwidth()?,
             }),
             (RESTIC, "destination") => Method::ResticDestination(ResticDestination {
                 cache,
@@ -289,6 +304,7 @@ impl Task {
                         return Err(TaskError::Invalid { name, value, expected: DELETE });
                     }
                 },
+                bandwidth: bandwidth()?,
             }),
             (RSYNC, "source") => Method::RsyncSource(RsyncSource {
                 keys,
@@ -386,6 +402,7 @@ mod tests {
             exclude in proptest::collection::vec("[!a-z,*/ ]{1,9}", 0..4),
             snapshot in proptest::option::of("[0-9a-f]{4,64}"),
             host in proptest::option::of("[a-z0-9.-]{1,40}"),
+            bandwidth in proptest::option::of(any::<NonZeroU64>()),
         ) -> Task {
             let keys = PathBuf::from("/keys");
             let cache = PathBuf::from("/c");
@@ -407,6 +424,7 @@ mod tests {
                     prune: flags.1,
                     forget: words,
                     verify: flags.0.then_some(Verify { percent: 7, round: previous }),
+                    bandwidth,
                 }),
                 _ => Method::ResticDestination(ResticDestination {
                     cache,
@@ -418,6 +436,7 @@ mod tests {
                     restore_as_of: words,
                     previous,
                     delete: flags.0,
+                    bandwidth,
                 }),
             };
             Task { name, data: data.into(), report: "/r".into(), events, strict_attributes, method }

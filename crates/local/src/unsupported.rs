@@ -71,6 +71,7 @@ const TABLE: &[(&str, Verdict)] = &[
     ("spec.restic.exclude", Honoured),
     ("spec.restic.excludeCaches", Honoured),
     ("spec.restic.verify", Honoured),
+    ("spec.restic.bandwidthLimit", Honoured),
     ("spec.restic.snapshot", Honoured),
     ("spec.restic.requireSnapshot", Honoured),
     ("spec.restic.cacheCapacity", Honoured),

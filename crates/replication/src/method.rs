@@ -1,6 +1,7 @@
 //! `Method`: how data is moved, with what the user chose for it.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
 use jiff::Timestamp;
 use volsync_volume::CacheOptions;
@@ -146,6 +147,8 @@ pub struct Restic {
     pub enable_file_deletion: bool,
     /// The certificate authority of the repository; `None`: those of the mover's image.
     pub custom_ca: Option<CaBundle>,
+    /// How many bytes a second may travel to and from the repository; `None`: as many as can.
+    pub bandwidth: Option<NonZeroU64>,
     /// The volume of the mover's cache.
     pub cache: CacheOptions,
     /// Destination: whether that volume is removed after each successful sync.

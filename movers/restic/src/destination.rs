@@ -23,7 +23,7 @@ pub async fn run(
     destination: &ResticDestination,
     context: &Context,
 ) -> Result<Report, Error> {
-    let access = Access::new(&context.environment)?;
+    let access = Access::new(&context.environment, destination.bandwidth)?;
     let wanted = wanted(destination)?;
     let root = Root::open(&task.data)?;
     if destination.delete {

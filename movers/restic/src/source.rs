@@ -27,7 +27,7 @@ const WAIT_TO_REMOVE: Duration = Duration::from_secs(60);
 
 /// Backs up the volume.
 pub async fn run(task: &Task, source: &ResticSource, context: &Context) -> Result<Report, Error> {
-    let access = Access::new(&context.environment)?;
+    let access = Access::new(&context.environment, source.bandwidth)?;
     let policy = Policy::parse(&source.forget)?;
     // What is wrong with these is told before anything is done.
     Tuning::new(&context.environment)?;

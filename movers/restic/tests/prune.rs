@@ -648,6 +648,7 @@ fn sync(place: &Place) -> ResticReport {
             prune: true,
             forget: "--keep-last 1".to_owned(),
             verify: None,
+            bandwidth: None,
         }),
     };
     let output = Command::new(peers::own_binary("volsync-mover-restic"))

@@ -61,6 +61,10 @@ pub struct ResticSource {
     /// Verify the repository from time to time; never unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<ResticVerify>,
+    /// How many bytes a second may travel between mover and repository, such as `10Mi`; as many as can
+    /// unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth_limit: Option<Quantity>,
 }
 
 /// How a repository is verified: whether everything is there, and whether a part of the data reads back
@@ -128,6 +132,10 @@ pub struct ResticDestination {
     /// as it is and the sync succeeds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub require_snapshot: Option<bool>,
+    /// How many bytes a second may travel between mover and repository, such as `10Mi`; as many as can
+    /// unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth_limit: Option<Quantity>,
 }
 
 /// Which snapshots are kept.

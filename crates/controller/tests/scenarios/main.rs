@@ -1,7 +1,8 @@
-//! Promises of `test-e2e/scenarios` and of the README, kept by the operator that is installed in the
+//! Promises of `test-e2e/scenarios`, of the README and of the pages about restic, kept by the operator that is installed in the
 //! test cluster.
 #![allow(clippy::panic, reason = "this is test code: what goes wrong ends the test")]
 
+mod pages;
 mod readme;
 
 use std::collections::BTreeSet;

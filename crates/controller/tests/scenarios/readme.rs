@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -11,16 +12,25 @@ use volsync_testing::scenario::{Cluster, Driver, Expect, Files};
 
 const NAMESPACES: [&str; 2] = ["app", "mirror"];
 
+/// What people type is about the same namespaces everywhere.
+pub(super) static TYPING: Mutex<()> = Mutex::new(());
+
+/// The blocks of one language in a text, in their order.
+pub(super) fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let begin = format!("\n```{language}\n");
+    text.split(&*begin).skip(1).filter_map(|rest| rest.split("```").next()).collect()
+}
+
 /// What one section of the README tells people to type, block by block.
 fn commands<'a>(readme: &'a str, section: &str) -> Result<Vec<&'a str>> {
     let title = format!("\n## {section}\n");
     let (_, rest) = readme.split_once(&title).with_context(|| format!("there is no{title}"))?;
     let text = rest.split("\n## ").next().unwrap_or_default();
-    Ok(text.split("\n```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).collect())
+    Ok(blocks(text, "sh"))
 }
 
 /// Removes both namespaces, and returns once nothing of them is left in the cluster.
-fn remove(cluster: &Cluster) -> Result<()> {
+pub(super) fn remove(cluster: &Cluster) -> Result<()> {
     let [app, mirror] = NAMESPACES;
     cluster
         .run(&["delete", "namespace", app, mirror, "--ignore-not-found", "--timeout=2m"], None)?;
@@ -44,7 +54,7 @@ fn remove(cluster: &Cluster) -> Result<()> {
 }
 
 /// Carries a block out as it stands, with the test cluster's `kubectl` in front of any other.
-fn carry_out(cluster: &Cluster, root: &Path, block: &str) -> Result<()> {
+pub(super) fn carry_out(cluster: &Cluster, root: &Path, block: &str) -> Result<()> {
     let kubectl = cluster.command(&[]);
     let bin = Path::new(kubectl.get_program()).parent().context("kubectl lies in a directory")?;
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -116,6 +126,7 @@ fn run() -> Result<()> {
 
 #[test]
 fn what_the_readme_says_of_kubernetes_can_be_typed_as_it_stands() {
+    let _alone = TYPING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Err(error) = run() {
         panic!("{error:#}");
     }

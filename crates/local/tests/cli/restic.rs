@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Machine;
 
@@ -271,6 +271,33 @@ fn what_the_user_leaves_out_is_not_saved_and_the_snapshot_says_what_it_was_told(
     let said = machine.says("sync", &["--only", "source/photos"]);
     assert_eq!(said.code, Some(2), "{said:?}");
     assert!(said.out.contains("spec.restic.exclude: "), "{}", said.out);
+}
+
+#[test]
+fn a_backup_and_a_restore_keep_to_their_bandwidth() {
+    let machine = machine();
+    let limited = manifests(&machine)
+        .replace("  RESTIC_PASSWORD", "  RESTIC_PACK_SIZE: '4'\n  RESTIC_PASSWORD")
+        .replace("repository: repository\n", "repository: repository\n    bandwidthLimit: 8Mi\n");
+    write(&machine, &limited);
+    let mut state = 1u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    })
+    .take(24 << 20)
+    .collect();
+    fs::write(machine.path("photos/noise"), &noise).unwrap();
+    for replication in ["source/photos", "destination/mirror"] {
+        let begin = Instant::now();
+        let said = machine.says("sync", &["--only", replication]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        // The last piece, of 12 MiB at most, waits for 12 MiB before it at least.
+        assert!(begin.elapsed() >= Duration::from_secs(1), "{replication}: {:?}", begin.elapsed());
+    }
+    assert_eq!(fs::read(machine.path("mirror/noise")).unwrap(), noise);
+    let said = restic(&machine, &["check", "--read-data"]);
+    assert!(said.contains("no errors were found"), "{said}");
 }
 
 #[test]

@@ -60,7 +60,15 @@ const HOMES: &[(&str, &[&str])] = &[
     ("aws_config", S3),
     ("aws_credential_types", S3),
     ("aws_smithy_http_client", S3),
-    ("reqwest", &["crates/bucket/src/http.rs", "crates/bucket/src/rest.rs"]),
+    (
+        "reqwest",
+        &[
+            "crates/bucket/src/http.rs",
+            "crates/bucket/src/rest.rs",
+            "crates/bucket/src/swift.rs",
+            "crates/bucket/src/swift/",
+        ],
+    ),
     ("rustic_core", &["movers/restic/src/"]),
     ("notify", &["movers/syncthing/src/watch.rs"]),
     ("prometheus_client", &["crates/controller/src/metrics.rs"]),

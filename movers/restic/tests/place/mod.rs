@@ -18,6 +18,10 @@ pub(crate) struct Place {
     pub(crate) cache: PathBuf,
     /// Whether a restore must find a snapshot.
     pub(crate) required: bool,
+    /// Of which path that snapshot is.
+    pub(crate) recorded: String,
+    /// Up to when it was taken; empty: at any time.
+    pub(crate) as_of: String,
     /// What the repository's Secret says.
     pub(crate) secret: Vec<(&'static str, String)>,
 }
@@ -41,7 +45,9 @@ impl Place {
         scratch.dir("volume");
         scratch.dir("restored");
         let cache = scratch.join("cache");
-        let mut place = Self { scratch, seed: Seed::new(seed), cache, required: true, secret };
+        let (seed, recorded) = (Seed::new(seed), "/data".to_owned());
+        let as_of = String::new();
+        let mut place = Self { scratch, seed, cache, required: true, recorded, as_of, secret };
         for _ in 0..3 {
             place.change();
         }
@@ -98,6 +104,7 @@ impl Place {
                 prune,
                 forget: "--keep-last 2".to_owned(),
                 verify: prune.then_some(Verify { percent: 50, round: 0 }),
+                bandwidth: None,
             }),
         )
     }
@@ -109,12 +116,13 @@ impl Place {
                 cache: self.path("cache-of-restores"),
                 replication: "uid-2".to_owned(),
                 host: None,
-                path: "/data".to_owned(),
+                path: self.recorded.clone(),
                 snapshot: None,
                 required: self.required,
-                restore_as_of: String::new(),
+                restore_as_of: self.as_of.clone(),
                 previous: 0,
                 delete: true,
+                bandwidth: None,
             }),
         )
     }
@@ -137,15 +145,23 @@ impl Place {
         said
     }
 
-    /// Real restic reads every byte, and takes no notice of locks.
-    pub(crate) fn check_in(&self, repository: &str) {
+    /// Real restic, which is told what the Secret says, in the volume.
+    pub(crate) fn restic(&self, arguments: &[&str]) -> String {
         let output = Command::new(peers::installed("bin/restic-current"))
-            .args(["check", "--read-data", "--no-lock", "--no-cache", "--repo", repository])
+            .arg("--no-cache")
+            .args(arguments)
             .envs(self.secret.iter().map(|(name, value)| (*name, value)))
+            .current_dir(self.path("volume"))
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        assert!(output.status.success(), "{said}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "restic {arguments:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Real restic reads every byte, and takes no notice of locks.
+    pub(crate) fn check_in(&self, repository: &str) {
+        self.restic(&["check", "--read-data", "--no-lock", "--repo", repository]);
     }
 
     /// The same in the repository that is a directory.

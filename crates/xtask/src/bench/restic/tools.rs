@@ -103,6 +103,7 @@ impl<'a> Repository<'a> {
                     restore_as_of: String::new(),
                     previous: 0,
                     delete: false,
+                    bandwidth: None,
                 });
                 self.run(self.mover(target, method))
             }
@@ -132,6 +133,7 @@ impl<'a> Repository<'a> {
             exclude_caches: false,
             verify: None,
             forget: forget.to_owned(),
+            bandwidth: None,
         })
     }
 
