@@ -188,6 +188,35 @@ fn what_we_wrote_restic_checks_and_restores() {
     }
 }
 
+/// More files than may be in work at a time wait in the directories above: whoever has been let in must
+/// get on, whatever lies below.
+#[test]
+fn deep_directories_of_many_files_are_restored_and_restored_over_themselves() {
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let scratch = Scratch::new();
+        let (volume, target) = (scratch.dir("volume"), scratch.dir("target"));
+        let mut dir = volume.clone();
+        for depth in 0..40 {
+            for number in 0..31 {
+                std::fs::write(dir.join(format!("a{number}")), format!("{depth} {number}"))
+                    .unwrap();
+            }
+            dir.push("z");
+            std::fs::create_dir(&dir).unwrap();
+        }
+        let repository = Repository::new(scratch.join("repository"), "2");
+        let (archived, _) = repository.archive(&volume, None);
+        for _ in 0..2 {
+            repository.restore_whole(archived.id, &target);
+            assert_eq!(compare::content(&volume), compare::content(&target));
+        }
+        done.send(()).unwrap();
+    });
+    let patience = std::time::Duration::from_secs(120);
+    ended.recv_timeout(patience).expect("the restores come to their end, and to a good one");
+}
+
 #[test]
 fn our_own_snapshots_keep_further_names_of_links_and_pipes() {
     let scratch = Scratch::with_attributes();

@@ -46,6 +46,8 @@ pub(super) struct FetchedBlob {
 /// Blobs are gathered until they have so many bytes, or are so many, before they are sorted.
 const WINDOW_BYTES: u64 = 32 << 20;
 const WINDOW_BLOBS: usize = 8192;
+/// Or until they have so many bytes, and nobody has anything to do.
+const ENOUGH_BYTES: u64 = 1 << 20;
 /// Or until nothing has come for so long.
 const PATIENCE: Duration = Duration::from_millis(3);
 /// The longest range, unless a single blob is longer.
@@ -81,7 +83,9 @@ pub(super) fn run(
                 Ok(some) => for one in some {
                     bytes += u64::from(one.location.length);
                     window.push(one);
-                    if bytes >= WINDOW_BYTES || window.len() >= WINDOW_BLOBS {
+                    let is_full = bytes >= WINDOW_BYTES || window.len() >= WINDOW_BLOBS;
+                    // What waits longer is in a better order, but nobody is to wait for it.
+                    if is_full || (bytes >= ENOUGH_BYTES && out.is_empty()) {
                         fetch.window(std::mem::take(&mut window));
                         bytes = 0;
                     }

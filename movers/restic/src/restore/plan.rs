@@ -11,13 +11,15 @@ use volsync_mover::{
 };
 
 use super::Shared;
+use super::fetch::Wanted;
 use super::hard_links::Place;
 use super::target::{TargetDir, TargetFile, metadata_of};
 use super::workers::{Batch, Crew, locate};
 use crate::format::tree::TreeReader;
 use crate::format::{Error, Id, Node, TreeLoader};
 
-/// Files that are compared by one worker in one go.
+/// Files that are handed on in one go. Far fewer than there are places in the gate, or those who have
+/// them would wait for what is not handed on.
 const BATCH: usize = 32;
 
 /// A directory on the way down.
@@ -28,14 +30,16 @@ struct Frame {
     /// at the end is not in the snapshot.
     there: HashMap<Vec<u8>, Option<Kind>>,
     last: Option<Vec<u8>>,
-    /// Files to compare, not handed on yet.
-    batch: Batch,
 }
 
 struct Plan<'s, 'c, 'scope> {
     shared: &'s Shared<'s>,
     crew: &'c Crew<'scope>,
     trees: TreeLoader<'s>,
+    /// Files to compare, not handed on yet.
+    to_compare: Batch,
+    /// What is to be fetched for others.
+    to_fetch: Vec<Wanted>,
 }
 
 /// Walks the trees to their end. What is left after it is in the hands of the crew.
@@ -46,14 +50,14 @@ pub(super) fn plan<'s>(
     runtime: &Handle,
 ) -> Result<(), Error> {
     let trees = TreeLoader::new(shared.files, shared.index, runtime.clone())?;
-    let mut plan = Plan { shared, crew, trees };
+    let mut plan = Plan { shared, crew, trees, to_compare: Batch::new(), to_fetch: Vec::new() };
     let path = RelPath::root();
     // Without its root there is no snapshot.
     let tree = plan.trees.load(tree)?;
     let dir = shared.root.dir(&path).map_err(Error::ReadVolume)?;
     let there = names(&dir).map_err(Error::ReadVolume)?;
     let target = TargetDir::new(dir, path, None, None);
-    let mut frames = vec![Frame { target, tree, there, last: None, batch: Vec::new() }];
+    let mut frames = vec![Frame { target, tree, there, last: None }];
     while let Some(frame) = frames.last_mut() {
         if shared.is_over() {
             return Ok(());
@@ -78,6 +82,7 @@ pub(super) fn plan<'s>(
             }
         }
     }
+    plan.hand_on(0);
     Ok(())
 }
 
@@ -147,9 +152,19 @@ impl Plan<'_, '_, '_> {
         None
     }
 
+    /// Gives the crew what is more than so many files, or blobs of such.
+    fn hand_on(&mut self, most: usize) {
+        if self.to_compare.len() > most {
+            self.crew.compare(std::mem::take(&mut self.to_compare));
+        }
+        if self.to_fetch.len() > most {
+            self.crew.fetch(std::mem::take(&mut self.to_fetch));
+        }
+    }
+
     fn file(
-        &self,
-        frame: &mut Frame,
+        &mut self,
+        frame: &Frame,
         node: Node,
         path: &RelPath,
         have: Option<Kind>,
@@ -172,10 +187,8 @@ impl Plan<'_, '_, '_> {
         let file = TargetFile::new(&frame.target, node, group);
         match have {
             Some(Kind::File) => {
-                frame.batch.push(file);
-                if frame.batch.len() >= BATCH {
-                    self.crew.compare(std::mem::take(&mut frame.batch));
-                }
+                self.to_compare.push(file);
+                self.hand_on(BATCH);
                 return Ok(());
             }
             Some(have) => {
@@ -191,7 +204,8 @@ impl Plan<'_, '_, '_> {
         match locate(shared, &file) {
             Some(blobs) if !blobs.is_empty() => {
                 file.expect(blobs.len());
-                self.crew.fetch(blobs);
+                self.to_fetch.extend(blobs);
+                self.hand_on(BATCH);
             }
             Some(_) | None => file.finish(shared),
         }
@@ -257,7 +271,7 @@ impl Plan<'_, '_, '_> {
             None => Err("it has no listing".to_owned()),
         };
         match tree {
-            Ok(tree) => Ok(Some(Frame { target, tree, there, last: None, batch: Vec::new() })),
+            Ok(tree) => Ok(Some(Frame { target, tree, there, last: None })),
             Err(why) => {
                 shared.damaged(&target.path, &format!("what is in it: {why}"));
                 TargetDir::complete(shared, target);
@@ -279,11 +293,8 @@ impl Plan<'_, '_, '_> {
         dir.subdir(name)
     }
 
-    fn leave(&self, mut frame: Frame, is_whole: bool) {
+    fn leave(&self, frame: Frame, is_whole: bool) {
         let shared = self.shared;
-        if !frame.batch.is_empty() {
-            self.crew.compare(std::mem::take(&mut frame.batch));
-        }
         if shared.delete && is_whole {
             for name in frame.there.into_keys() {
                 if frame.target.path.as_bytes().is_empty() && name == b"lost+found" {

@@ -17,7 +17,7 @@ use super::{RestoreOptions, Shared};
 use crate::format::index::Location;
 use crate::format::{BlobKind, Decoder, Error, Id};
 
-/// Files that are there and are to be compared, of one directory.
+/// Files that are there and are to be compared.
 pub(super) type Batch = Vec<Arc<TargetFile>>;
 
 /// Batches that wait.
