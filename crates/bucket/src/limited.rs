@@ -1,5 +1,6 @@
 //! `Limited`: a store to and from which no more than so many bytes a second travel.
 
+use std::fmt;
 use std::io;
 use std::num::NonZeroU64;
 use std::ops::Range;
@@ -24,19 +25,40 @@ const SMALL: u64 = 64 << 10;
 /// An object, or a range of one, goes as fast as it can, and the next one waits until as much time has
 /// passed as all before it may take. So the limit holds over the length of a few objects, and not
 /// within one.
-#[derive(Debug)]
 pub struct Limited {
     store: Arc<dyn Store>,
     /// Bytes a second.
     bandwidth: NonZeroU64,
     /// When all that was begun may have been transferred.
     free: Mutex<Instant>,
+    is_over: IsOver,
+}
+
+/// Whether whoever transfers has been asked to come to an end.
+type IsOver = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+impl fmt::Debug for Limited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limited")
+            .field("store", &self.store)
+            .field("bandwidth", &self.bandwidth)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Limited {
-    /// The store, with a bandwidth in bytes a second.
-    pub fn new(store: Arc<dyn Store>, bandwidth: NonZeroU64) -> Self {
-        Self { store, bandwidth, free: Mutex::new(Instant::now()) }
+    /// The store, with a bandwidth in bytes a second. Once `is_over` nobody waits any more: what is under
+    /// way is to come to its end soon.
+    pub fn new(
+        store: Arc<dyn Store>,
+        bandwidth: NonZeroU64,
+        is_over: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let (free, is_over) = (Mutex::new(Instant::now()), Box::new(is_over));
+        Self { store, bandwidth, free, is_over }
     }
 
     /// Counts so many bytes, and returns when they may go.
@@ -52,7 +74,13 @@ impl Limited {
     async fn turn(&self, bytes: u64) {
         let begin = self.count(bytes);
         if bytes > SMALL {
-            sleep_until(begin).await;
+            self.wait_until(begin).await;
+        }
+    }
+
+    async fn wait_until(&self, begin: Instant) {
+        while Instant::now() < begin && !(self.is_over)() {
+            sleep_until(begin.min(Instant::now() + LOOK)).await;
         }
     }
 }
@@ -99,7 +127,7 @@ impl Store for Limited {
     ) -> Result<(), Error> {
         let paced = content.then(|chunk| async move {
             if let Ok(chunk) = &chunk {
-                sleep_until(self.count(chunk.len() as u64)).await;
+                self.wait_until(self.count(chunk.len() as u64)).await;
             }
             chunk
         });
@@ -126,7 +154,7 @@ mod tests {
     use futures::stream;
 
     fn limited(bandwidth: u64) -> Limited {
-        Limited::new(Arc::new(Memory::default()), NonZeroU64::new(bandwidth).unwrap())
+        Limited::new(Arc::new(Memory::default()), NonZeroU64::new(bandwidth).unwrap(), || false)
     }
 
     #[tokio::test]
@@ -152,6 +180,22 @@ mod tests {
         store.put_stream("a", stream::iter(chunks).boxed()).await.unwrap();
         assert!(begin.elapsed() >= Duration::from_millis(300), "{:?}", begin.elapsed());
         assert_eq!(store.head("a").await.unwrap().size, 40 << 10);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_once_it_is_over() {
+        let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let seen = over.clone();
+        let is_over = move || seen.load(std::sync::atomic::Ordering::SeqCst);
+        let store = Limited::new(Arc::new(Memory::default()), NonZeroU64::MIN, is_over);
+        let object = Bytes::from(vec![0; 100 << 10]);
+        store.put("a", object.clone()).await.unwrap();
+        let waits = store.put("b", object);
+        tokio::pin!(waits);
+        let soon = Duration::from_millis(300);
+        assert!(tokio::time::timeout(soon, &mut waits).await.is_err());
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+        tokio::time::timeout(Duration::from_secs(60), waits).await.unwrap().unwrap();
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use volsync_bucket::{Limited, Location, Settings, Store};
 use volsync_contract::{TaskError, env, repository};
-use volsync_mover::Environment;
+use volsync_mover::{Environment, Shutdown};
 
 use crate::archive::ArchiveOptions;
 use crate::error::Error;
@@ -33,7 +33,11 @@ impl std::fmt::Debug for Access {
 impl Access {
     /// From the variables of the repository's Secret, and how many bytes a second may travel. Nothing is
     /// asked of the store yet.
-    pub fn new(environment: &Environment, bandwidth: Option<NonZeroU64>) -> Result<Self, Error> {
+    pub fn new(
+        environment: &Environment,
+        bandwidth: Option<NonZeroU64>,
+        shutdown: &Shutdown,
+    ) -> Result<Self, Error> {
         let required = |name: &'static str| {
             environment.get(name).filter(|value| !value.is_empty()).ok_or(TaskError::Missing(name))
         };
@@ -43,7 +47,8 @@ impl Access {
         let ca = environment.get(env::CUSTOM_CA).filter(|path| !path.is_empty()).map(PathBuf::from);
         let mut store = volsync_bucket::open(&location, &settings, ca)?;
         if let Some(bandwidth) = bandwidth {
-            store = Arc::new(Limited::new(store, bandwidth));
+            let shutdown = shutdown.clone();
+            store = Arc::new(Limited::new(store, bandwidth, move || shutdown.is_requested()));
         }
         Ok(Self { location, store, password })
     }
@@ -145,7 +150,7 @@ mod tests {
             (repository::REPOSITORY.to_owned(), repository.display().to_string()),
             (repository::PASSWORD.to_owned(), "sesame".to_owned()),
         ];
-        Access::new(&Environment::new(given), None).unwrap()
+        Access::new(&Environment::new(given), None, &Shutdown::default()).unwrap()
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub async fn run(
     destination: &ResticDestination,
     context: &Context,
 ) -> Result<Report, Error> {
-    let access = Access::new(&context.environment, destination.bandwidth)?;
+    let access = Access::new(&context.environment, destination.bandwidth, &context.shutdown)?;
     let wanted = wanted(destination)?;
     let root = Root::open(&task.data)?;
     if destination.delete {
@@ -59,10 +59,14 @@ pub async fn run(
         Err(other) => return Err(other),
     };
     let restored = restore_wanted(&repository, &wanted, root, destination, context).await;
-    if let Some(lock) = lock {
-        lock.release().await?;
-    }
-    said.restore = Some(match restored? {
+    let released = match lock {
+        Some(lock) => lock.release().await,
+        None => Ok(()),
+    };
+    // What went wrong first is what is told.
+    let restored = restored?;
+    released?;
+    said.restore = Some(match restored {
         Some(id) => {
             said.snapshot = Some(id.to_string());
             RestoreOutcome::Restored
@@ -117,7 +121,13 @@ async fn restore_wanted(
     let snapshot = snapshot.clone();
     let restored = tokio::task::spawn_blocking(move || {
         let tree = volume_root(&mut TreeLoader::new(&files, &index, runtime.clone())?, &snapshot)?;
-        restore(&files, &index, &root, tree, &options, (&monitor, &shutdown), &runtime)
+        restore(&files, &index, &root, tree, &options, (&monitor, &shutdown), &runtime)?;
+        // What a file system took and cannot keep shows here, and in nothing after it.
+        monitor.phase(Phase::Finishing);
+        root.sync().map_err(|source| {
+            let path = "the volume".to_owned();
+            format::Error::WriteVolume { path, source }
+        })
     });
     restored.await.map_err(|_| Error::Interrupted)??;
     Ok(Some(*id))

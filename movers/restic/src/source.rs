@@ -27,7 +27,7 @@ const WAIT_TO_REMOVE: Duration = Duration::from_secs(60);
 
 /// Backs up the volume.
 pub async fn run(task: &Task, source: &ResticSource, context: &Context) -> Result<Report, Error> {
-    let access = Access::new(&context.environment, source.bandwidth)?;
+    let access = Access::new(&context.environment, source.bandwidth, &context.shutdown)?;
     let policy = Policy::parse(&source.forget)?;
     // What is wrong with these is told before anything is done.
     Tuning::new(&context.environment)?;
@@ -104,8 +104,10 @@ async fn back_up(
 ) -> Result<(), Error> {
     let lock = locks.take(Mode::Shared, WAIT, &context.shutdown).await?;
     let backed_up = archive_volume(repository, root, (source, exclude), context, damage).await;
-    lock.release().await?;
+    let released = lock.release().await;
+    // What went wrong first is what is told.
     let (id, snapshot) = backed_up?;
+    released?;
     said.snapshot = Some(id.to_string());
     said.parent = snapshot.parent.map(|parent| parent.to_string());
     if let Some(summary) = &snapshot.summary {
@@ -200,8 +202,9 @@ async fn verify_locked(
         Ok(verified) if verified.damaged > 0 => lock.confirm().await.map(|()| verified),
         other => other,
     };
-    lock.release().await?;
-    verified
+    let released = lock.release().await;
+    let verified = verified?;
+    released.map(|()| verified)
 }
 
 /// Forgets what this source need not keep, which is snapshots of its own host and path and no other,
@@ -228,8 +231,9 @@ async fn remove(
         Err(error) => return Err(error),
     };
     let removed = forget_and_prune(repository, &lock, &superfluous, source, context).await;
-    lock.release().await?;
+    let released = lock.release().await;
     removed?;
+    released?;
     said.forgotten = u32::try_from(superfluous.len()).unwrap_or(u32::MAX);
     said.pruned = source.prune;
     Ok(())

@@ -9,7 +9,7 @@ use std::path::Path;
 use place::Place;
 use volsync_contract::{Report, RestoreOutcome};
 use volsync_testing::Scratch;
-use volsync_testing::compare::content;
+use volsync_testing::compare::{content, walk};
 use volsync_testing::servers::{S3_KEYS, Server};
 
 /// What a restore came to: exit status, outcome, and its words.
@@ -164,7 +164,7 @@ fn what_the_repository_has_lost_is_named_and_the_rest_is_restored() {
     let server = server();
     let place = Place::with_secret(Scratch::new(), 2, Case::new(&server, "bucket/it").secret());
     let data = server.directory().join("bucket/it/data");
-    let packs = volsync_testing::compare::walk(&data).into_iter().map(|path| data.join(path));
+    let packs = walk(&data).into_iter().map(|path| data.join(path));
     let largest = packs
         .filter(|path| path.is_file())
         .max_by_key(|path: &std::path::PathBuf| path.metadata().unwrap().len())
@@ -179,4 +179,38 @@ fn what_the_repository_has_lost_is_named_and_the_rest_is_restored() {
     let restored = content(&place.path("restored"));
     assert!(restored.len() < saved.len());
     assert!(restored.iter().all(|(path, bytes)| saved.get(path) == Some(bytes)));
+}
+
+/// What was there may be all that is left of it.
+#[test]
+fn what_is_there_stays_where_its_successor_cannot_be_had() {
+    let server = server();
+    let place = Place::with_secret(Scratch::new(), 2, Case::new(&server, "bucket/it").secret());
+    let (volume, restored) = (place.path("volume"), place.path("restored"));
+    place.whole(place.restore());
+    let files = || walk(&restored).into_iter().filter(|path| restored.join(path).is_file());
+    let newer = "what its user wrote since".repeat(1000);
+    for path in files() {
+        std::fs::write(restored.join(path), &newer).unwrap();
+    }
+    let link = files().next().unwrap();
+    std::fs::remove_file(restored.join(&link)).unwrap();
+    std::os::unix::fs::symlink("elsewhere", restored.join(&link)).unwrap();
+    // One that was left by a restore that was killed.
+    std::fs::write(restored.join(".volsync-restore-1-1"), "half").unwrap();
+    let data = server.directory().join("bucket/it/data");
+    for pack in walk(&data) {
+        if data.join(&pack).is_file() {
+            std::fs::remove_file(data.join(pack)).unwrap();
+        }
+    }
+    let packs_of_trees = place.path("cache-of-restores");
+    assert!(packs_of_trees.is_dir(), "the trees are in the cache");
+    let came = came(&place);
+    expect(&came, 3, Some(RestoreOutcome::Restored), "not restored: ");
+    assert_eq!(walk(&restored), walk(&volume));
+    assert_eq!(std::fs::read_link(restored.join(&link)).unwrap(), Path::new("elsewhere"));
+    for path in files() {
+        assert_eq!(std::fs::read_to_string(restored.join(path)).unwrap(), newer);
+    }
 }

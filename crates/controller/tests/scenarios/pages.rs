@@ -107,7 +107,9 @@ fn back_up_and_restore() -> Result<()> {
     };
     carry_out(&app, &root(), waits)?;
     let (volume, restored) = (app.volume("photos")?, app.volume("restored")?);
-    let differences = compare::differences(&volume, &restored);
+    let mut differences = compare::differences(&volume, &restored);
+    // No backup holds what the root itself is.
+    differences.retain(|difference| !difference.starts_with(": "));
     ensure!(differences.is_empty(), "what was restored differs: {differences:?}");
 
     // The rest is typed where a user has restic and the keys.

@@ -32,8 +32,10 @@ fn commands<'a>(readme: &'a str, section: &str) -> Result<Vec<&'a str>> {
 /// Removes both namespaces, and returns once nothing of them is left in the cluster.
 pub(super) fn remove(cluster: &Cluster) -> Result<()> {
     let [app, mirror] = NAMESPACES;
+    // The provisioner that could not take its finalizer off a snapshot, as somebody else wrote to it, looks
+    // again only every few minutes.
     cluster
-        .run(&["delete", "namespace", app, mirror, "--ignore-not-found", "--timeout=2m"], None)?;
+        .run(&["delete", "namespace", app, mirror, "--ignore-not-found", "--timeout=330s"], None)?;
     // They belong to no namespace, but say for a claim or a snapshot of which they were made.
     let made_for = [
         ("pv", "/spec/claimRef/namespace"),

@@ -13,7 +13,7 @@ use volsync_mover::{
 use super::Shared;
 use super::fetch::Wanted;
 use super::hard_links::Place;
-use super::target::{TargetDir, TargetFile, metadata_of};
+use super::target::{TEMPORARY, TargetDir, TargetFile, metadata_of};
 use super::workers::{Batch, Crew, locate};
 use crate::format::tree::TreeReader;
 use crate::format::{Error, Id, Node, TreeLoader};
@@ -191,6 +191,8 @@ impl Plan<'_, '_, '_> {
                 self.hand_on(BATCH);
                 return Ok(());
             }
+            // Only a directory cannot be replaced by a file in one go.
+            Some(have) if have != Kind::Directory => file.replace(),
             Some(have) => {
                 let cleared = frame.target.clear_the_way(shared, &file.node.name, have);
                 if let Err(error) = cleared {
@@ -295,8 +297,11 @@ impl Plan<'_, '_, '_> {
 
     fn leave(&self, frame: Frame, is_whole: bool) {
         let shared = self.shared;
-        if shared.delete && is_whole {
-            for name in frame.there.into_keys() {
+        let goes = |(name, kind): &(Vec<u8>, Option<Kind>)| {
+            shared.delete || (*kind == Some(Kind::File) && name.starts_with(TEMPORARY))
+        };
+        if is_whole {
+            for (name, _) in frame.there.into_iter().filter(goes) {
                 if frame.target.path.as_bytes().is_empty() && name == b"lost+found" {
                     continue;
                 }

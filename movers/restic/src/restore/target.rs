@@ -134,14 +134,21 @@ pub(super) struct TargetFile {
     /// Blobs that are not written yet.
     missing: AtomicUsize,
     failed: AtomicBool,
+    /// Something else has its name, and keeps it until this is whole.
+    replaces: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Content {
     file: Option<Arc<File>>,
+    /// The name it has until it is whole, as another file has its own.
+    temporary: Option<Vec<u8>>,
     /// The file was there before: what is not written is not zero.
     in_place: bool,
 }
+
+/// What temporary names begin with. One that was left by a restore that was killed is removed by the next.
+pub(super) const TEMPORARY: &[u8] = b".volsync-restore-";
 
 impl TargetFile {
     pub(super) fn new(dir: &Arc<TargetDir>, node: Node, group: Option<Arc<Group>>) -> Arc<Self> {
@@ -153,7 +160,13 @@ impl TargetFile {
             content: Mutex::default(),
             missing: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
+            replaces: AtomicBool::new(false),
         })
+    }
+
+    /// What has its name is replaced once this is whole, and stays if it never will be.
+    pub(super) fn replace(&self) {
+        self.replaces.store(true, Ordering::Release);
     }
 
     pub(super) fn path(&self) -> RelPath {
@@ -168,7 +181,7 @@ impl TargetFile {
     /// Blobs are written into what is there.
     pub(super) fn write_in_place(&self, file: File) {
         *self.content.lock().unwrap_or_else(PoisonError::into_inner) =
-            Content { file: Some(Arc::new(file)), in_place: true };
+            Content { file: Some(Arc::new(file)), temporary: None, in_place: true };
     }
 
     /// Writes a blob that was verified, or with `None` notes that there will be none, and finishes
@@ -205,12 +218,14 @@ impl TargetFile {
     /// into it keeps nobody else from doing so.
     fn opened(&self) -> io::Result<(Arc<File>, bool)> {
         let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = match &content.file {
-            Some(file) => file.clone(),
-            None => Arc::new(self.dir.dir.create_file(&self.node.name, 0o600)?),
-        };
-        content.file = Some(file.clone());
-        Ok((file, content.in_place))
+        if let Some(file) = &content.file {
+            return Ok((file.clone(), content.in_place));
+        }
+        let temporary = self.replaces.load(Ordering::Acquire).then(temporary_name);
+        let name = temporary.as_ref().unwrap_or(&self.node.name);
+        let file = Arc::new(self.dir.dir.create_file(name, 0o600)?);
+        *content = Content { file: Some(file.clone()), temporary, in_place: false };
+        Ok((file, false))
     }
 
     pub(super) fn fail_to_write(&self, shared: &Shared<'_>, error: io::Error) {
@@ -228,40 +243,52 @@ impl TargetFile {
 
     /// All blobs are written, or never will be.
     pub(super) fn finish(&self, shared: &Shared<'_>) {
-        let content =
-            std::mem::take(&mut *self.content.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut whole = false;
         if !self.failed.load(Ordering::Acquire) && !shared.is_over() {
-            match self.apply(shared, &content) {
-                Ok(()) => shared.monitor.sent_file(self.node.size),
+            match self.complete(shared) {
+                Ok(()) => {
+                    whole = true;
+                    shared.monitor.sent_file(self.node.size);
+                }
                 Err(error) => self.fail_to_write(shared, error),
             }
         }
-        let failed = self.failed.load(Ordering::Acquire) || shared.is_over();
-        if failed
-            && content.file.is_some()
-            && let Err(error) = self.dir.dir.remove_file(&self.node.name)
-        {
-            // Half a file must not look like a whole one.
-            shared.not_written(&self.path(), error);
+        if !whole {
+            self.discard(shared);
         }
-        self.done(shared, failed);
+        self.done(shared, !whole);
     }
 
-    fn apply(&self, shared: &Shared<'_>, content: &Content) -> io::Result<()> {
-        let created;
-        let file = match &content.file {
-            Some(file) => &**file,
-            None => {
-                created = self.dir.dir.create_file(&self.node.name, 0o600)?;
-                &created
-            }
-        };
-        let have = file_metadata_and_xattrs(file)?;
+    /// Gives what was written its length, its attributes and its name.
+    fn complete(&self, shared: &Shared<'_>) -> io::Result<()> {
+        let (file, _) = self.opened()?;
+        let have = file_metadata_and_xattrs(&file)?;
         if have.size != self.node.size {
             file.set_len(self.node.size)?;
         }
-        self.apply_attributes(shared, file, &have)?;
+        self.apply_attributes(shared, &file, &have)?;
+        let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(temporary) = &content.temporary {
+            let dir = &self.dir.dir;
+            dir.rename(temporary, dir, &self.node.name)?;
+            content.temporary = None;
+        }
         Ok(())
+    }
+
+    /// Removes what this restore made and is not whole: half a file must not look like a whole one. What
+    /// was there before is never removed for that.
+    fn discard(&self, shared: &Shared<'_>) {
+        let content =
+            std::mem::take(&mut *self.content.lock().unwrap_or_else(PoisonError::into_inner));
+        if content.in_place {
+            tracing::warn!("{}: it is partly what it was and partly restored", self.path());
+        } else if content.file.is_some()
+            && let Err(error) =
+                self.dir.dir.remove_file(content.temporary.as_ref().unwrap_or(&self.node.name))
+        {
+            shared.not_written(&self.path(), error);
+        }
     }
 
     /// Makes the attributes what they are to be. True if anything was changed.
@@ -292,6 +319,14 @@ impl TargetFile {
         shared.monitor.compared(1);
         shared.gate.leave();
     }
+}
+
+/// One that nothing else has.
+fn temporary_name() -> Vec<u8> {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let process = std::process::id();
+    [TEMPORARY, format!("{process:x}-{number:x}").as_bytes()].concat()
 }
 
 /// The ranges of zeros in `bytes` that are worth a hole, in order: whole blocks.

@@ -231,7 +231,7 @@ impl Worker<'_> {
             Ok(opened) => opened,
             // Not for this process to read, but perhaps to replace.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return replace(file, blobs).map(Some);
+                return Ok(Some(replace(file, blobs)));
             }
             Err(error) => return Err(error),
         };
@@ -239,7 +239,7 @@ impl Worker<'_> {
         // What has other names besides must not be changed under them.
         let shares = have.nlink > 1 && file.node.links < 2;
         if have.kind != Kind::File || shares {
-            return replace(file, blobs).map(Some);
+            return Ok(Some(replace(file, blobs)));
         }
         let count = blobs.len();
         let mut differing = Vec::new();
@@ -264,7 +264,7 @@ impl Worker<'_> {
         if count <= 1 || have.nlink > 1 {
             // As a new file it is never half old.
             let all = locate(self.shared, file).unwrap_or_default();
-            return replace(file, all).map(Some);
+            return Ok(Some(replace(file, all)));
         }
         match dir.open_for_write(name) {
             Ok(writable) => {
@@ -277,7 +277,7 @@ impl Worker<'_> {
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 let all = locate(self.shared, file).unwrap_or_default();
-                replace(file, all).map(Some)
+                Ok(Some(replace(file, all)))
             }
             Err(error) => Err(error),
         }
@@ -301,15 +301,11 @@ fn size_of_wanted(wanted: &Wanted) -> u64 {
     u64::from(wanted.location.content_length())
 }
 
-/// Removes what is there, so that the file is written anew.
-fn replace(file: &TargetFile, blobs: Vec<Wanted>) -> io::Result<Vec<Wanted>> {
-    match file.dir.dir.remove_file(&file.node.name) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
+/// Has the file written anew, in the place of what is there.
+fn replace(file: &TargetFile, blobs: Vec<Wanted>) -> Vec<Wanted> {
+    file.replace();
     file.expect(blobs.len());
-    Ok(blobs)
+    blobs
 }
 
 /// Where the blobs of a file lie and where they go. `None`, after the file was named, if the
