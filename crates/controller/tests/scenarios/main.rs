@@ -4,6 +4,7 @@
 
 mod pages;
 mod readme;
+mod typing;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@ use volsync_testing::scenario::{Cluster, Driver};
 use volsync_testing::servers::{S3_KEYS, Server};
 use volsync_testing::{Scratch, compare};
 
-use super::readme::{TYPING, blocks, carry_out, remove};
+use super::typing::{TYPING, blocks, carry_out, remove};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
