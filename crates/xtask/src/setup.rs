@@ -507,11 +507,12 @@ fn install_azure_server() -> Result<()> {
         .arg(AZURE_SERVER))
 }
 
-/// OpenStack's own server of Swift; its erasure codes come as a wheel with their library.
-const SWIFT_SERVER: &str = "swift==2.38.3";
+/// OpenStack's own server of Swift, and what it stands on: the loop that it runs in, and its erasure
+/// codes, which come as a wheel with their library.
+const SWIFT_SERVER: [&str; 3] = ["swift==2.38.3", "eventlet==0.41.3", "pyeclib==1.8.0"];
 
 fn install_swift_server() -> Result<()> {
-    install_from_pypi("swift", "swift-proxy-server", &[SWIFT_SERVER])
+    install_from_pypi("swift", "swift-proxy-server", &SWIFT_SERVER)
 }
 
 fn install_cargo_deny() -> Result<()> {
